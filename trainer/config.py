@@ -1,0 +1,337 @@
+"""One TOML file a run, one typed `TrainConfig`. Light: standard library and pydantic only.
+
+Unknown keys and impossible values fail with the field's name, the value and the remedy (`ConfigError`). The docstring
+under a field is its help text on the page: what it is, its unit, where its default comes from. "DeepSWE" there means
+the values published with DeepSWE-Preview (July 2025).
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sandbox.task import Difficulty
+
+CONFIG_FILE = "config.toml"
+
+FilterReason = Literal["max_context", "max_turns", "timeout"]
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+
+
+class ConfigError(ValueError):
+    """A configuration is impossible: `problems` holds one (field, message) pair a fault."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{field}: {message}" for field, message in problems))
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """The policy that is trained."""
+
+    path: str = "var/models/smollm2-135m"
+    """Folder with config.json, safetensors and tokenizer, or a Hugging Face id."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Compute type of forward and backward; weights and optimizer state stay float32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in backward: about a quarter slower, far less memory."""
+
+
+class TasksConfig(Section):
+    """What the policy practises on."""
+
+    taskset: str = "starter"
+    """A bundled taskset by name, or a taskset folder."""
+    difficulties: list[Difficulty] = []
+    """Bands to train on; empty means all."""
+    limit: NonNegative = 0
+    """At most this many training tasks; 0 means all."""
+    tasks_per_step: Positive = 8
+    """Groups in one step (DeepSWE: 64)."""
+    shuffle: bool = True
+    """A new order for every pass over the tasks, drawn from the seed."""
+
+
+class RolloutConfig(Section):
+    """How one attempt at a task is sampled and bounded."""
+
+    group_size: Annotated[int, Field(ge=1, le=512)] = 8
+    """Rollouts a task (DeepSWE: 8)."""
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Sampling temperature, the same in sampler and trainer (DeepSWE: 1.0)."""
+    max_turns: Positive = 50
+    """Turns before a rollout ends as max_turns (DeepSWE: 50)."""
+    max_turn_tokens: Positive = 2048
+    """Sampled tokens in one turn; a turn cut there is a malformed call."""
+    max_prompt_tokens: Positive = 4096
+    """Tokens of the rendered prompt (DeepSWE: 4096); a longer one is an error that names the task."""
+    max_response_tokens: Positive = 32768
+    """Tokens after the prompt, observations included (DeepSWE: 32768); beyond it a rollout ends as max_context.
+    Also L_max of the constant length normaliser."""
+    timeout_s: PositiveFloat = 1200
+    """Seconds for a whole rollout, generation and tools (DeepSWE: 20 minutes)."""
+    concurrency: Positive = 64
+    """Rollouts in flight at once."""
+    prompt: str = "r2e-gym"
+    """Name of a prompt file in trainer/prompts/."""
+
+
+class AlgorithmConfig(Section):
+    """GRPO++: each of its seven parts is a field that can be switched."""
+
+    clip_ratio_low: Annotated[float, Field(gt=0, lt=1)] = 0.20
+    """Lower clip: ratios below 1 - this are clipped (PPO; DeepSWE: 0.2)."""
+    clip_ratio_high: PositiveFloat = 0.28
+    """Upper clip, "clip high" (DAPO, arXiv 2503.14476; DeepSWE: 0.28). Equal to the lower clip: symmetric."""
+    kl_coef: NonNegativeFloat = 0.0
+    """Weight of a k3 KL penalty against the initial policy; 0 loads no reference model (DAPO; DeepSWE: 0)."""
+    normalize_std: bool = False
+    """Divide advantages by the group's standard deviation (GRPO). Off: Dr.GRPO, arXiv 2503.20783; DeepSWE: off."""
+    loss_normalizer: Literal["constant", "tokens", "sequence"] = "constant"
+    """Divide the token sum by N x max_response_tokens (Dr.GRPO; DeepSWE), by the batch's loss tokens, or average
+    each rollout first."""
+    baseline: Literal["leave_one_out", "mean"] = "leave_one_out"
+    """Subtract the mean reward of the others in the group (RLOO, LOOP; DeepSWE), or of the whole group."""
+    compact_filtering: list[FilterReason] = ["max_context", "max_turns", "timeout"]
+    """Rollouts that ended for one of these reasons are masked out of the loss (DeepSWE: all three)."""
+    filtered_in_baseline: bool = True
+    """A filtered rollout's reward still counts in its group's baseline (DeepSWE's release: yes)."""
+    entropy_coef: NonNegativeFloat = 0.0
+    """Weight of an entropy bonus; entropy is measured either way (DeepSWE: 0)."""
+    old_logprobs: Literal["sampled", "recomputed"] = "sampled"
+    """The old policy of the ratio: the sampler's own log-probabilities, or recomputed before the update (DeepSWE)."""
+    importance_correction: Literal["none", "tis", "icepop"] = "none"
+    """Correct for sampler and trainer disagreeing: truncate (TIS) or mask (IcePop) the token weight."""
+    importance_cap: PositiveFloat = 2.0
+    """Upper bound of the token weight for TIS and IcePop; IcePop's lower bound is its inverse."""
+
+
+class OptimizerConfig(Section):
+    """AdamW and its schedule."""
+
+    learning_rate: PositiveFloat = 1e-6
+    """Peak learning rate (DeepSWE: 1e-6)."""
+    warmup_steps: NonNegative = 0
+    """Steps of linear warm-up, constant afterwards (DeepSWE: none)."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay (verl's default, which DeepSWE used)."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW's first moment decay."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """AdamW's second moment decay."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are clipped to this global norm (DeepSWE: 1.0)."""
+    skip_grad_norm: PositiveFloat = 1e5
+    """A step whose gradient norm is at least this, or not finite, is skipped and counted (DeepSWE: 1e5)."""
+    micro_batch_tokens: Positive = 4096
+    """Unique tokens in one forward and backward pass; bounds memory, not results."""
+    share_prefix: bool = True
+    """Run a group's prompt once instead of once a rollout; same gradients, less work."""
+
+
+class EngineConfig(Section):
+    """The server that samples."""
+
+    kind: Literal["vllm", "transformers"] = "vllm"
+    """vLLM over HTTP, or transformers in process where vLLM cannot be installed."""
+    max_model_len: Positive = 4096
+    """Longest sequence the engine admits: prompt and response."""
+    kv_cache_gib: PositiveFloat = 2.0
+    """Memory for the KV cache (CPU engine), GiB."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Share of a GPU's memory for the engine (DeepSWE: 0.6)."""
+    tensor_parallel: Positive = 1
+    """GPUs one replica is split over (DeepSWE: 8)."""
+    replicas: Positive = 1
+    """Engine processes."""
+    weight_sync: Literal["files", "nccl"] = "files"
+    """How new weights reach the engine: safetensors on memory-backed disk, or vLLM's NCCL transfer."""
+    startup_timeout_s: PositiveFloat = 300
+    """Seconds for the server to answer."""
+    request_timeout_s: PositiveFloat = 600
+    """Seconds for one completion."""
+
+
+class SandboxConfig(Section):
+    """Where actions run."""
+
+    backend: Literal["bubblewrap", "docker"] = "bubblewrap"
+    """bubblewrap needs no engine and is weaker than a container."""
+    memory_mib: Positive = 256
+    """Memory of one sandbox, MiB."""
+    pids: Positive = 64
+    """Processes and threads in one sandbox."""
+    cpus: PositiveFloat = 1.0
+    """CPUs of one sandbox."""
+    disk_mib: Positive = 64
+    """Writable space of one sandbox, MiB."""
+    command_timeout_s: PositiveFloat = 90
+    """Seconds for one tool call (DeepSWE: 90)."""
+    grading_timeout_s: PositiveFloat = 300
+    """Seconds for the tests of one rollout (DeepSWE: 300)."""
+    max_observation_chars: Positive = 10000
+    """Characters of one observation; the middle of a longer one is cut out."""
+    concurrency: Positive = 6
+    """Sandboxes that run a command at once (about 3 x cores; more adds latency only)."""
+
+
+class EvaluationConfig(Section):
+    """The held-out evaluation."""
+
+    every_steps: NonNegative = 0
+    """Steps between evaluations, one before the first step included; 0 means never (DeepSWE: 10)."""
+    difficulties: list[Difficulty] = []
+    """Bands of the held-out split; empty means all."""
+    limit: NonNegative = 0
+    """At most this many tasks; 0 means all."""
+    group_size: Positive = 1
+    """Rollouts a task."""
+
+
+class CheckpointConfig(Section):
+    """What is kept of the run."""
+
+    every_steps: NonNegative = 10
+    """Steps between checkpoints; a stop and the last step save one as well (DeepSWE: 10)."""
+    keep: Positive = 2
+    """Newest checkpoints that stay on disk."""
+
+
+class HardwareConfig(Section):
+    """What the recipe is made for; set-up and the estimate compare it with the machine."""
+
+    nodes: Positive = 1
+    """Machines."""
+    gpus_per_node: NonNegative = 0
+    """GPUs on each; 0 means CPU."""
+    gpu_memory_gib: NonNegativeFloat = 0
+    """Memory of one GPU, GiB."""
+    min_memory_gib: PositiveFloat = 8
+    """Memory of one machine, GiB."""
+
+
+class TrainConfig(Section):
+    """A whole run."""
+
+    recipe: str
+    """The named recipe this configuration came from."""
+    description: str = ""
+    """One sentence for people."""
+    seed: NonNegative = 0
+    """Seeds task order, sampling and initialisation."""
+    num_steps: Positive
+    """Steps of the run; each is one batch of groups and at most one optimizer step."""
+    model: ModelConfig = ModelConfig()
+    tasks: TasksConfig = TasksConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    engine: EngineConfig = EngineConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    hardware: HardwareConfig = HardwareConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        problems = list(_impossible(self))
+        if problems:
+            raise ConfigError(problems)
+        return self
+
+
+def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
+    """Every (field, message) pair that no single field can see."""
+    rules = [
+        (
+            "rollout.group_size",
+            c.algorithm.baseline == "leave_one_out" and c.rollout.group_size < 2,
+            f"{c.rollout.group_size}: needs at least 2 for a leave-one-out baseline",
+        ),
+        (
+            "rollout.max_turn_tokens",
+            c.rollout.max_turn_tokens > c.rollout.max_response_tokens,
+            f"{c.rollout.max_turn_tokens}: more than max_response_tokens={c.rollout.max_response_tokens}; lower it",
+        ),
+        (
+            "engine.max_model_len",
+            c.engine.max_model_len < c.rollout.max_prompt_tokens + c.rollout.max_response_tokens,
+            f"{c.engine.max_model_len}: less than max_prompt_tokens + max_response_tokens = "
+            f"{c.rollout.max_prompt_tokens + c.rollout.max_response_tokens}; raise it",
+        ),
+        (
+            "algorithm.clip_ratio_high",
+            c.algorithm.clip_ratio_high < c.algorithm.clip_ratio_low,
+            f"{c.algorithm.clip_ratio_high}: less than clip_ratio_low={c.algorithm.clip_ratio_low}; "
+            "make it equal (symmetric) or larger",
+        ),
+        (
+            "engine.weight_sync",
+            c.engine.weight_sync == "nccl" and c.hardware.gpus_per_node == 0,
+            "nccl: needs GPUs; choose files",
+        ),
+        (
+            "engine.replicas",
+            c.hardware.gpus_per_node == 0 and c.engine.replicas * c.engine.tensor_parallel > 1,
+            f"{c.engine.replicas} x tensor_parallel={c.engine.tensor_parallel}: a CPU recipe runs one engine process",
+        ),
+    ]
+    return [(field, message) for field, broken, message in rules if broken]
+
+
+def parse_config(data: dict[str, Any]) -> TrainConfig:
+    """A configuration from plain data. Raises ConfigError with every field that is wrong."""
+    try:
+        return TrainConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_problems(error)) from error
+
+
+def load_config(path: Path) -> TrainConfig:
+    """A configuration from a TOML file. Raises ConfigError (field "file" when it is no TOML)."""
+    try:
+        data = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError([("file", f"{path}: not found; a run folder holds a {CONFIG_FILE}")]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([("file", f"{path}: not TOML: {error}")]) from error
+    return parse_config(data)
+
+
+def _problems(error: ValidationError) -> list[tuple[str, str]]:
+    problems: list[tuple[str, str]] = []
+    for fault in error.errors():
+        nested = fault.get("ctx", {}).get("error")
+        if isinstance(nested, ConfigError):
+            problems += nested.problems
+            continue
+        field = ".".join(str(part) for part in fault["loc"])
+        problems.append((field, _explain(field, fault["type"], fault["msg"], fault["input"])))
+    return problems
+
+
+def _explain(field: str, kind: str, message: str, value: Any) -> str:
+    if kind == "extra_forbidden":
+        return f"not a field; {_known_fields(field)}"
+    if kind == "missing":
+        return "missing: give it a value"
+    return f"{value!r}: {message[0].lower()}{message[1:]}"
+
+
+def _known_fields(field: str) -> str:
+    section: type[BaseModel] = TrainConfig
+    *parents, _ = field.split(".")
+    for name in parents:
+        annotation = section.model_fields[name].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        section = annotation
+    return f"known here: {', '.join(section.model_fields)}"

@@ -1,0 +1,262 @@
+"""The events of a run: the only definition of what `events.jsonl` holds. Light: standard library and pydantic only.
+
+A run's process appends one JSON line an event to `RUN_DIR/events.jsonl`, each with a gapless `seq` from 1; large things
+(token arrays, test logs, weights) are files beside it, named in the event. The file is the truth: databases and pages
+are rebuilt from it. It is never cut except a torn last line, which `EventWriter` removes when a run resumes.
+
+This module neither decides what happens in a run (`trainer.train`) nor stores rows (`webapp.runs.ingest`).
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from sandbox.trajectory import Turn
+
+EVENTS_FILE = "events.jsonl"
+
+Metric = tuple[float, float]
+"""(numerator, denominator): rates reduce as sum / sum, so a mean over steps or ranks is exact."""
+
+Phase = Literal["rollout", "score", "update", "sync", "evaluate", "checkpoint"]
+Purpose = Literal["train", "evaluation"]
+TerminationReason = Literal[
+    "finished", "max_turns", "max_context", "timeout", "agent_fault", "infra"
+]
+Outcome = Literal["task", "agent_fault", "infra"]
+
+
+class Event(BaseModel):
+    """What every event has. `seq` and `time` are set by the writer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seq: int = 0
+    time: datetime = datetime.fromtimestamp(0, UTC)
+
+
+class Started(Event):
+    type: Literal["started"] = "started"
+    run: UUID
+    config: dict[str, Any]
+    """The whole TrainConfig."""
+    versions: dict[str, str]
+    host: dict[str, Any]
+    """name, cores, memory_mib, gpus."""
+    tasks: list[str]
+    """task_id of every task in this run's training pool, in cursor order."""
+
+
+class Resumed(Event):
+    type: Literal["resumed"] = "resumed"
+    run: UUID
+    attempt: int
+    """2 for the first resumption."""
+    from_step: int
+    """The step of the checkpoint: rows of later steps from earlier attempts are superseded."""
+
+
+class PhaseEnded(Event):
+    type: Literal["phase"] = "phase"
+    step: int
+    phase: Phase
+    seconds: float
+
+
+class RolloutStarted(Event):
+    type: Literal["rollout_started"] = "rollout_started"
+    rollout: UUID
+    group: UUID
+    index: int
+    """Position within the group, from 0."""
+    task: str
+    step: int
+    purpose: Purpose
+    policy_version: int
+    prompt: str
+    """The rendered prompt that the group shares; empty for all but the group's index 0."""
+
+
+class TurnEnded(Event):
+    type: Literal["turn"] = "turn"
+    rollout: UUID
+    turn: Turn
+
+
+class RolloutFinished(Event):
+    type: Literal["rollout_finished"] = "rollout_finished"
+    rollout: UUID
+    group: UUID
+    task: str
+    step: int
+    purpose: Purpose
+    outcome: Outcome
+    termination_reason: TerminationReason
+    flags: list[str]
+    reward: float | None
+    """0 or 1; None if and only if outcome is infra."""
+    num_turns: int
+    num_prompt_tokens: int
+    num_sampled_tokens: int
+    num_response_tokens: int
+    """Sampled and observation tokens after the prompt."""
+    tests: dict[str, str]
+    """Test name -> PASSED | FAILED | ERROR | MISSING."""
+    patch: str
+    """A git patch; empty when nothing changed. Bytes that are not UTF-8 are escaped."""
+    files: dict[str, str]
+    """Kind (tokens, test_log, patch) -> path relative to RUN_DIR."""
+    seconds: float
+    grade_s: float
+    reason: str
+    """One sentence: why this outcome and reward."""
+
+
+class GroupScored(Event):
+    """A group's advantages, known once all its rollouts are graded."""
+
+    type: Literal["group_scored"] = "group_scored"
+    group: UUID
+    task: str
+    step: int
+    rollouts: list[UUID]
+    advantages: list[float]
+    filtered: list[bool]
+    """True where compact filtering takes the rollout out of the loss."""
+    trained: bool
+    """False when no advantage is non-zero: the group costs no forward pass."""
+
+
+class StepEnded(Event):
+    type: Literal["step"] = "step"
+    step: int
+    """Steps count from 1."""
+    policy_version: int
+    updated: bool
+    """False when there was nothing to learn, or the step was skipped as non-finite."""
+    seconds: float
+    metrics: dict[str, Metric]
+
+
+class Evaluated(Event):
+    type: Literal["evaluation"] = "evaluation"
+    step: int
+    """0 for the untrained policy."""
+    policy_version: int
+    num_tasks: int
+    group_size: int
+    mean_reward: float
+    scores: dict[str, list[float]]
+    """task -> the reward of each of its rollouts that is not INFRA."""
+    seconds: float
+
+
+class CheckpointSaved(Event):
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: str
+    """Relative to RUN_DIR."""
+    size_mib: float
+
+
+class Alarm(Event):
+    type: Literal["alarm"] = "alarm"
+    step: int
+    rule: str
+    sentence: str
+    remedy: str
+
+
+class LogLine(Event):
+    type: Literal["log"] = "log"
+    level: Literal["debug", "info", "warning", "error"]
+    text: str
+
+
+class Finished(Event):
+    type: Literal["finished"] = "finished"
+    status: Literal["finished", "stopped", "failed"]
+    reason: str
+    step: int
+
+
+AnyEvent = Annotated[
+    Started
+    | Resumed
+    | PhaseEnded
+    | RolloutStarted
+    | TurnEnded
+    | RolloutFinished
+    | GroupScored
+    | StepEnded
+    | Evaluated
+    | CheckpointSaved
+    | Alarm
+    | LogLine
+    | Finished,
+    Field(discriminator="type"),
+]
+EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+def parse_event(line: bytes | str) -> AnyEvent:
+    """One line of an events file. Raises pydantic.ValidationError."""
+    return EVENT.validate_json(line)
+
+
+class EventWriter:
+    """Appends events with a gapless `seq`. Thread-safe. One process at a time may write a file."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """Opens (or goes on with) `run_dir/events.jsonl`; a torn last line is removed, nothing else."""
+        self.path = run_dir / EVENTS_FILE
+        self._lock = threading.Lock()
+        self.last_seq = _mend(self.path)
+        self._file: IO[bytes] = self.path.open("ab", buffering=0)
+
+    def write(self, event: Event) -> int:
+        """Append and return the event's `seq`. The line is handed to the kernel before this returns."""
+        with self._lock:
+            self.last_seq += 1
+            stamped = event.model_copy(
+                update={"seq": self.last_seq, "time": datetime.now(UTC)}
+            )
+            self._file.write(stamped.model_dump_json().encode() + b"\n")
+            return self.last_seq
+
+    def sync(self) -> None:
+        """Force the lines to disk; called with every checkpoint."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, AnyEvent]]:
+    """Whole lines from byte `offset` on, each with the offset after it. A torn last line is left for later."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            yield offset, parse_event(line)
+
+
+def _mend(path: Path) -> int:
+    """Cut a torn last line off and return the last whole line's seq (0 for a new file)."""
+    if not path.exists():
+        return 0
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) != len(data):
+        os.truncate(path, len(whole))
+    last = whole[:-1].rpartition(b"\n")[2]
+    return int(json.loads(last)["seq"]) if last else 0

@@ -1,0 +1,112 @@
+"""Groups, rollouts and turns. Their ids are made by the process that ran them, so permalinks survive a replay."""
+
+from typing import Any, ClassVar
+
+from django.db import models
+
+
+class Group(models.Model):
+    """The rollouts of one task in one step."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="groups")
+    task = models.CharField(max_length=200)
+    step = models.PositiveIntegerField()
+    purpose = models.CharField(max_length=12)
+    """train or evaluation."""
+    attempt = models.PositiveIntegerField(default=1)
+    superseded = models.BooleanField(default=False)
+    policy_version = models.PositiveIntegerField()
+    prompt = models.TextField(blank=True)
+    trained = models.BooleanField(null=True)
+    """None until it is scored; False when no advantage was non-zero."""
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["run", "purpose", "step"]), models.Index(fields=["run", "task"])]
+
+    def __str__(self) -> str:
+        return f"{self.task} at step {self.step}"
+
+
+class RolloutQuerySet(models.QuerySet["Rollout"]):
+    def in_flight(self) -> "RolloutQuerySet":
+        return self.filter(finished_at=None, superseded=False)
+
+    def counted(self) -> "RolloutQuerySet":
+        """Those with a reward that no later attempt replaced."""
+        return self.filter(superseded=False, reward__isnull=False)
+
+
+class Rollout(models.Model):
+    """One attempt at a task."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="rollouts")
+    group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="rollouts")
+    index = models.PositiveIntegerField()
+    task = models.CharField(max_length=200)
+    step = models.PositiveIntegerField()
+    purpose = models.CharField(max_length=12)
+    attempt = models.PositiveIntegerField(default=1)
+    superseded = models.BooleanField(default=False)
+    policy_version = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=12, blank=True)
+    """task, agent_fault or infra; empty while in flight."""
+    termination_reason = models.CharField(max_length=16, blank=True)
+    flags = models.JSONField(default=list)
+    reward = models.FloatField(null=True)
+    advantage = models.FloatField(null=True)
+    filtered = models.BooleanField(default=False)
+    num_turns = models.PositiveIntegerField(default=0)
+    num_prompt_tokens = models.PositiveIntegerField(default=0)
+    num_sampled_tokens = models.PositiveIntegerField(default=0)
+    num_response_tokens = models.PositiveIntegerField(default=0)
+    tests = models.JSONField(default=dict)
+    patch = models.TextField(blank=True)
+    files = models.JSONField(default=dict)
+    """Kind -> name in Django's default storage."""
+    seconds = models.FloatField(default=0)
+    grade_s = models.FloatField(default=0)
+    reason = models.TextField(blank=True)
+
+    objects: ClassVar[Any] = RolloutQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["run", "purpose", "step"]), models.Index(fields=["run", "task"])]
+        ordering: ClassVar = ["step", "index"]
+
+    def __str__(self) -> str:
+        return f"{self.task} #{self.index}"
+
+    @property
+    def in_flight(self) -> bool:
+        return self.finished_at is None
+
+
+class Turn(models.Model):
+    """One action and its observation, as text."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="turns")
+    index = models.PositiveIntegerField()
+    time = models.DateTimeField()
+    text = models.TextField()
+    thought = models.TextField(blank=True)
+    tool = models.CharField(max_length=80, blank=True)
+    arguments = models.JSONField(default=dict)
+    error = models.TextField(blank=True)
+    observation = models.TextField(blank=True)
+    observation_truncated = models.BooleanField(default=False)
+    exit_code = models.IntegerField(null=True)
+    num_prompt_tokens = models.PositiveIntegerField(default=0)
+    num_sampled_tokens = models.PositiveIntegerField(default=0)
+    generate_s = models.FloatField(default=0)
+    tool_s = models.FloatField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["rollout", "index"], name="turn_once")]
+        ordering: ClassVar = ["index"]
+
+    def __str__(self) -> str:
+        return f"turn {self.index}"

@@ -1,0 +1,178 @@
+"""Runs and what their event files say: rows that can be rebuilt from the files at any time.
+
+Many-row vocabulary lives on the QuerySets, one-instance logic on the models. Status changes are in `lifecycle`, the
+reading of events in `ingest`.
+"""
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+
+class RunStatus(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    STARTING = "starting", "Starting"
+    RUNNING = "running", "Running"
+    STOPPING = "stopping", "Stopping"
+    STOPPED = "stopped", "Stopped"
+    FINISHED = "finished", "Finished"
+    FAILED = "failed", "Failed"
+
+
+LIVE_STATUSES = (RunStatus.STARTING, RunStatus.RUNNING, RunStatus.STOPPING)
+"""A worker holds the run and its lease."""
+ENDED_STATUSES = (RunStatus.STOPPED, RunStatus.FINISHED, RunStatus.FAILED)
+
+
+class Worker(models.Model):
+    """A Celery worker as it reported itself."""
+
+    name = models.CharField(max_length=200, unique=True)
+    """Celery's node name, `train@host`."""
+    host = models.CharField(max_length=200)
+    queues = models.JSONField(default=list)
+    cores = models.PositiveIntegerField(default=0)
+    memory_mib = models.PositiveIntegerField(default=0)
+    gpus = models.JSONField(default=list)
+    """One {name, memory_mib} a GPU."""
+    sandbox_backends = models.JSONField(default=list)
+    started_at = models.DateTimeField(default=timezone.now)
+    heartbeat_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def live(self) -> "RunQuerySet":
+        return self.filter(status__in=LIVE_STATUSES)
+
+    def ended(self) -> "RunQuerySet":
+        return self.filter(status__in=ENDED_STATUSES)
+
+
+class Run(models.Model):
+    """One training."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=120)
+    recipe = models.CharField(max_length=80)
+    config = models.JSONField()
+    """The whole TrainConfig as data."""
+    status = models.CharField(max_length=12, choices=RunStatus, default=RunStatus.QUEUED, db_index=True)
+    reason = models.TextField(blank=True)
+    """Why it is where it is: one sentence for people."""
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"
+    )
+    cloned_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="clones")
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    attempt = models.PositiveIntegerField(default=0)
+    """How many times a process was started for it."""
+    num_steps = models.PositiveIntegerField()
+    current_step = models.PositiveIntegerField(default=0)
+    """The last step that ended."""
+    # Held by the supervising worker
+    worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    queued_at = models.DateTimeField(default=timezone.now)
+    # Ingestion, moved in the same transaction as the rows
+    run_dir = models.CharField(max_length=500, blank=True)
+    """On the worker's disk; the web server never opens it."""
+    ingest_offset = models.BigIntegerField(default=0)
+    last_seq = models.BigIntegerField(default=0)
+
+    objects: ClassVar[Any] = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_live(self) -> bool:
+        return self.status in LIVE_STATUSES
+
+    @property
+    def is_ended(self) -> bool:
+        return self.status in ENDED_STATUSES
+
+
+class Event(models.Model):
+    """One line of the run's event file, as it was."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    seq = models.BigIntegerField()
+    time = models.DateTimeField()
+    type = models.CharField(max_length=20)
+    payload = models.JSONField()
+    """The event without seq, time and type."""
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "seq"], name="event_once")]
+        indexes: ClassVar = [models.Index(fields=["run", "type", "seq"])]
+        ordering: ClassVar = ["seq"]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} #{self.seq} {self.type}"
+
+
+class Step(models.Model):
+    """One step's metrics. A row that a resumed attempt did over stays, marked superseded, and leaves the curves."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps")
+    step = models.PositiveIntegerField()
+    attempt = models.PositiveIntegerField(default=1)
+    superseded = models.BooleanField(default=False)
+    time = models.DateTimeField()
+    updated = models.BooleanField()
+    policy_version = models.PositiveIntegerField()
+    seconds = models.FloatField()
+    metrics = models.JSONField()
+    """name -> [numerator, denominator]."""
+    phases = models.JSONField(default=dict)
+    """phase -> seconds."""
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "step", "attempt"], name="step_once")]
+        ordering: ClassVar = ["step", "attempt"]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} step {self.step}"
+
+    def metric(self, name: str) -> float | None:
+        """numerator / denominator; None when it was not measured or counts nothing."""
+        pair = self.metrics.get(name)
+        return pair[0] / pair[1] if pair and pair[1] else None
+
+
+class RunEvaluation(models.Model):
+    """A held-out evaluation made within a run."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="evaluations")
+    step = models.PositiveIntegerField()
+    attempt = models.PositiveIntegerField(default=1)
+    superseded = models.BooleanField(default=False)
+    time = models.DateTimeField()
+    policy_version = models.PositiveIntegerField()
+    num_tasks = models.PositiveIntegerField()
+    group_size = models.PositiveIntegerField()
+    mean_reward = models.FloatField()
+    scores = models.JSONField()
+    """task -> [reward of each rollout]."""
+    seconds = models.FloatField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "step", "attempt"], name="run_evaluation_once")
+        ]
+        ordering: ClassVar = ["step"]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} evaluation at step {self.step}"
