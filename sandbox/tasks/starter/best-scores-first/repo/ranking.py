@@ -1,0 +1,5 @@
+"""A table of scores."""
+
+
+def rank(scores):
+    return sorted(scores, reverse=False)

@@ -1,0 +1,5 @@
+"""A shop's till."""
+
+
+def change_due(paid, price):
+    return paid + price

@@ -1,0 +1,5 @@
+"""An echo in the mountains."""
+
+
+def echo(text, times=0):
+    return text * times

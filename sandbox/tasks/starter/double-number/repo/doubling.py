@@ -1,0 +1,5 @@
+"""Multiples of a number."""
+
+
+def double(number):
+    return number * 3

@@ -1,0 +1,5 @@
+"""Names of people."""
+
+
+def full_name(first, last):
+    return f"{last} {last}"

@@ -1,0 +1,5 @@
+"""A queue of people."""
+
+
+def first_person(people):
+    return people[1]

@@ -1,0 +1,5 @@
+"""Warnings for gardeners."""
+
+
+def is_freezing(degrees):
+    return degrees > 0

@@ -1,0 +1,5 @@
+"""Greetings for visitors."""
+
+
+def greet(name):
+    return "Hello, " + "name"

@@ -1,0 +1,5 @@
+"""What is in a basket."""
+
+
+def has_item(basket, item):
+    return item not in basket

@@ -1,0 +1,5 @@
+"""Temperatures of a week."""
+
+
+def coldest(temperatures):
+    return max(temperatures)

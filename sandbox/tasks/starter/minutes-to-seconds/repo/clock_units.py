@@ -1,0 +1,5 @@
+"""Units of time."""
+
+
+def to_seconds(minutes):
+    return minutes * 6

@@ -1,0 +1,5 @@
+"""Text seen in a mirror."""
+
+
+def mirror(text):
+    return text[::1]

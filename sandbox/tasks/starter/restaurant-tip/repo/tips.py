@@ -1,0 +1,5 @@
+"""Tips for a restaurant bill."""
+
+
+def tip(bill, percent):
+    return bill * percent / 10

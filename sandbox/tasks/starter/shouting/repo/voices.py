@@ -1,0 +1,5 @@
+"""Ways to say a sentence."""
+
+
+def shout(text):
+    return text.lower() + "!"

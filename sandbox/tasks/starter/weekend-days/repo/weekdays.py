@@ -1,0 +1,5 @@
+"""Days of the week."""
+
+
+def is_weekend(day):
+    return day in ("Friday", "Sunday")

@@ -1,0 +1,5 @@
+"""Sentences made of words."""
+
+
+def make_sentence(words):
+    return "".join(words) + "."
