@@ -1,0 +1,5 @@
+"""Points on a map."""
+
+
+def make_point(x, y):
+    return (y, x)

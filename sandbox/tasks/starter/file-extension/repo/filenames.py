@@ -1,0 +1,5 @@
+"""Names of files."""
+
+
+def add_extension(name, extension):
+    return extension + name

@@ -1,0 +1,5 @@
+"""Positions in a list."""
+
+
+def last_index(items):
+    return len(items)

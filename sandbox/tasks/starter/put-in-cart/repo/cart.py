@@ -1,0 +1,6 @@
+"""A shopping cart."""
+
+
+def put_in(cart, item):
+    cart.remove(item)
+    return cart

@@ -1,0 +1,5 @@
+"""A rocket launch."""
+
+
+def countdown(start):
+    return list(range(start, 0))

@@ -1,0 +1,5 @@
+"""Rows of a table."""
+
+
+def second_column(row):
+    return row[2]

@@ -1,0 +1,5 @@
+"""Powers of numbers."""
+
+
+def power(base, exponent=1):
+    return base**exponent

@@ -1,0 +1,7 @@
+"""Comparing heights."""
+
+
+def taller(first, second):
+    if first < second:
+        return first
+    return second

@@ -1,0 +1,5 @@
+"""Answers that people type."""
+
+
+def said_yes(answer):
+    return answer == "yes"
