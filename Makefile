@@ -1,0 +1,37 @@
+# The commands of this project. Each makes what it needs first; none needs an account, a GPU, Docker, Redis or PostgreSQL
+# but `make test`, which installs and starts its own PostgreSQL and Redis.
+
+export VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo dev test lint bench lock clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+
+setup: ## install everything that a run needs
+	@scripts/setup.sh
+
+demo: setup ## train the starter model and watch it learn in a browser
+	@$(BIN)/python manage.py studio --demo
+
+dev: setup ## web server and workers on this machine
+	@$(BIN)/python manage.py studio
+
+test: ## everything that must hold: lint, then all tests
+	@scripts/setup.sh --tests
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest
+
+lint: ## style, types, layers, templates, migrations
+	@scripts/lint.sh
+
+bench: setup ## one starter step here and in TRL, and the ratios
+	@$(BIN)/python -m benchmarks.step_time
+
+lock: ## resolve requirements*.txt into locks/ again
+	@scripts/lock.sh
+
+clean: ## remove what set-up made; runs under var/ stay
+	rm -rf $(VENV) node_modules static/vendor staticfiles var/models var/sandbox-python var/setup.log
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
