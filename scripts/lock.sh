@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Write the lock files of locks/ from the requirements files, with uv in an environment that is thrown away.
 #
-# Versions already locked stay unless a requirement rules them out; pass --upgrade or --upgrade-package NAME to move them.
-# torch's CPU wheel is on no default index: set UV_FIND_LINKS or UV_INDEX to where this machine has it. That wheel is
-# installed by its exact version alone (locks/torch-cpu.txt), since its hash differs from one platform to the next.
+# Versions already locked stay unless a requirement rules them out; --upgrade or --upgrade-package NAME
+# moves them. torch's CPU wheel is on no default index: set UV_FIND_LINKS or UV_INDEX to where it is.
+# It is installed by its exact version alone (locks/torch-cpu.txt), for its hash could not be checked
+# against the publisher's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,12 +22,13 @@ compile() { # OUTPUT INPUT [ARGUMENT...]
 }
 
 OPTIONS=("$@")
-LEAN=(--override locks/overrides.txt --no-emit-package torch)
-compile locks/cpu.txt requirements-cpu.txt "${LEAN[@]}" "${OPTIONS[@]}"
+LEAN=(--override locks/overrides.txt)
+CPU=(--override locks/overrides-cpu.txt --no-emit-package torch)
+compile locks/cpu.txt requirements-cpu.txt "${LEAN[@]}" "${CPU[@]}" "${OPTIONS[@]}"
 compile locks/dev.txt requirements-dev.txt --constraint locks/cpu.txt "${OPTIONS[@]}"
-compile locks/bench.txt requirements-bench.txt --no-emit-package torch "${OPTIONS[@]}"
+compile locks/bench.txt requirements-bench.txt "${CPU[@]}" "${OPTIONS[@]}"
 compile locks/node.txt requirements-node.txt "${OPTIONS[@]}"
-# The data package's code, which would need these two, never runs.
-printf '%s; sys_platform == "never"\n' llm llama-cpp-python >"$TOOL/overrides.txt"
-compile locks/gpu.txt requirements-gpu.txt --override "$TOOL/overrides.txt" "${OPTIONS[@]}"
+# With the CPU wheel in sight, uv would take it here too.
+unset UV_FIND_LINKS UV_INDEX
+compile locks/gpu.txt requirements-gpu.txt "${LEAN[@]}" "${OPTIONS[@]}"
 grep --no-filename '^torch==' requirements-cpu.txt >locks/torch-cpu.txt

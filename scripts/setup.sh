@@ -34,6 +34,7 @@ find_missing() {
     MISSING=()
     need git git
     need bwrap bubblewrap
+    ! has_gpu || need ninja ninja-build
     "$PYTHON" -c 'import ensurepip' 2>/dev/null || MISSING+=(python3.11-venv)
     if [ "$TESTS" ]; then
         ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || MISSING+=(postgresql)
@@ -86,8 +87,10 @@ make_virtual_environment() {
             "remove it, or name another folder with VENV=..., and set PYTHON to a Python 3.11"
 }
 
+has_gpu() { nvidia-smi >/dev/null 2>&1; }
+
 pick_engine() {
-    if nvidia-smi >/dev/null 2>&1; then
+    if has_gpu; then
         ENGINE=gpu
         say "engine: vLLM for GPUs, since nvidia-smi finds one (requirements-gpu.txt; never tested on a GPU)"
     else

