@@ -1,0 +1,368 @@
+"""The bubblewrap backend: sandboxes on one machine with no engine, from namespaces, a sized tmpfs, seccomp and control groups.
+
+Each command is one bwrap in its own pid namespace over the sandbox's disk, so every command ends with all its processes dead.
+Weaker than a container engine with a hypervisor below it: the host's kernel is shared, and `BubblewrapBackend.weaker` says what this
+machine could not give beyond that. What `/` looks like is `rootfs`, what persists `namespaces`, how a command is watched `processes`.
+"""
+
+import hashlib
+import logging
+import os
+import secrets
+import shlex
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sandbox import cgroups, namespaces, records, rootfs, snapshot
+from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, SandboxSpec, User
+from sandbox.errors import End, SandboxDestroyed, SandboxGone, SandboxPathError, SandboxUnavailable
+from sandbox.processes import Finished, run_confined
+from sandbox.reap import reap_records
+from sandbox.seccomp import seccomp_filter
+
+log = logging.getLogger(__name__)
+
+PATH = "/opt/python/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+_DEFAULT_ENV = {
+    "PATH": PATH,
+    "HOME": "/home/agent",
+    "USER": "agent",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+_OWN_PIDS = 4
+"""Processes of bwrap itself that count against the group."""
+_GIT_TIMEOUT_S = 60.0
+_FILE_TIMEOUT_S = 30.0
+_MAX_BASES = 256
+
+
+class BubblewrapBackend:
+    """Makes sandboxes by bwrap; thread-safe. `images` maps a `docker_image` to a folder that holds it unpacked."""
+
+    name = "bubblewrap"
+
+    def __init__(
+        self,
+        *,
+        python_cache: Path = rootfs.PYTHON_CACHE,
+        state: Path = records.STATE,
+        images: Mapping[str, Path] | None = None,
+    ) -> None:
+        self._python_cache, self._state, self._images = python_cache, state, dict(images or {})
+        self._lock = threading.Lock()
+        self._stage: namespaces.Stage | None = None
+        self._bases: dict[str, snapshot.Base] = {}
+        self._open: dict[str, BubblewrapSandbox] = {}
+        self._hierarchy = cgroups.find_hierarchy()
+        self._seccomp = seccomp_filter()
+        self.weaker = self._weaknesses()
+        """What this machine does not give, one sentence each; empty when the design holds in full."""
+
+    def _weaknesses(self) -> tuple[str, ...]:
+        found = []
+        if self._hierarchy is None:
+            found.append("no control groups: memory is limited per process, not per sandbox")
+        if not self._seccomp:
+            found.append(f"no seccomp filter for {os.uname().machine}")
+        return tuple(found)
+
+    def create(self, spec: SandboxSpec) -> "BubblewrapSandbox":
+        """A sandbox with `spec.files` as its base commit. Raises SandboxUnavailable."""
+        image = self._image(spec.docker_image)
+        stage = self._ready_stage()
+        base = self._base(stage, spec, image)
+        return self._create(stage, spec, image, base)
+
+    def _create(self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None, base: snapshot.Base) -> "BubblewrapSandbox":
+        sandbox_id = secrets.token_hex(8)
+        group = self._group(sandbox_id, spec)
+        folders = {} if group is None else {c: str(f) for c, f in group.folders.items()}
+        record = records.HeldRecord(
+            self._state,
+            records.Record(id=sandbox_id, labels=spec.labels, group_version=group.version if group else 0, group_folders=folders),
+        )
+        try:
+            disk = namespaces.make_disk(stage, sandbox_id, disk_mib=spec.disk_mib, testbed=base.testbed)
+        except BaseException:
+            if group is not None:
+                group.remove()
+            record.remove()
+            raise
+        sandbox = BubblewrapSandbox(self, sandbox_id, spec, stage, image, base, disk, group, record, self._seccomp)
+        with self._lock:
+            self._open[sandbox_id] = sandbox
+        return sandbox
+
+    def _group(self, sandbox_id: str, spec: SandboxSpec) -> cgroups.Group | None:
+        if self._hierarchy is None:
+            return None
+        # The disk is memory, charged to whoever writes it: a full disk must leave room for a command to run.
+        memory_mib = spec.memory_mib + spec.disk_mib
+        try:
+            return self._hierarchy.create(sandbox_id, memory_mib=memory_mib, pids=spec.pids + _OWN_PIDS, cpus=spec.cpus)
+        except OSError as error:
+            raise SandboxUnavailable(f"control group of sandbox {sandbox_id}: {error}") from error
+
+    def _image(self, name: str) -> str | None:
+        """Where the image is staged; None for the composed root."""
+        if name in self._images:
+            return f"images/{list(self._images).index(name)}"
+        if name == rootfs.COMPOSED_IMAGE:
+            return None
+        known = ", ".join([rootfs.COMPOSED_IMAGE, *self._images])
+        raise SandboxUnavailable(f"docker_image {name!r}: no unpacked copy for bubblewrap (there are: {known}); unpack it, or use docker")
+
+    def _ready_stage(self) -> namespaces.Stage:
+        with self._lock:
+            if self._stage is None:
+                self._stage = namespaces.make_stage(rootfs.python_prefix(self._python_cache), self._images)
+            return self._stage
+
+    def _base(self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None) -> snapshot.Base:
+        key = hashlib.sha256(repr((spec.docker_image, sorted(spec.files.items()))).encode()).hexdigest()
+        if key not in self._bases:
+            base = self._build_base(stage, spec, image)
+            with self._lock:
+                while len(self._bases) >= _MAX_BASES:
+                    del self._bases[next(iter(self._bases))]
+                self._bases[key] = base
+        return self._bases[key]
+
+    def _build_base(self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None) -> snapshot.Base:
+        blank = self._create(stage, spec, image, snapshot.Base(snapshot.pack(spec.files), b""))
+        try:
+            if image is not None:
+                blank.run_git(["sh", "-euc", 'cp -a "$1/." .', "sh", "/image-testbed"])
+            blank.run_git(["sh", "-c", snapshot.BASE_SCRIPT])
+            return snapshot.Base(
+                testbed=blank.run_git(["tar", "-cf", "-", "--sort=name", "."]),
+                git=blank.run_git(["tar", "-cf", "-", "--sort=name", "-C", ".git", "."]),
+            )
+        finally:
+            blank.close()
+
+    def forget(self, sandbox_id: str) -> None:
+        """The sandbox has closed."""
+        with self._lock:
+            self._open.pop(sandbox_id, None)
+
+    def reap(self, *, run: str | None = None) -> ReapReport:
+        """Remove sandboxes that are expired or whose holder is dead; with `run`, all of that run's.
+
+        One that a living process of another backend holds loses its record and its processes; its memory goes when that process closes it.
+        """
+        return reap_records(self._state, run=run, held=dict(self._open))
+
+    def close(self) -> None:
+        """Close every sandbox and the shared stage."""
+        for sandbox in list(self._open.values()):
+            sandbox.close()
+        with self._lock:
+            if self._stage is not None:
+                self._stage.close()
+            self._stage = None
+
+
+class BubblewrapSandbox:
+    """One rollout's files, limits and network-less world. Not thread-safe."""
+
+    def __init__(
+        self,
+        backend: BubblewrapBackend,
+        sandbox_id: str,
+        spec: SandboxSpec,
+        stage: namespaces.Stage,
+        image: str | None,
+        base: snapshot.Base,
+        disk: namespaces.Disk,
+        group: cgroups.Group | None,
+        record: records.HeldRecord,
+        seccomp: bytes,
+    ) -> None:
+        self.id = sandbox_id
+        self._backend, self._spec, self._stage, self._base = backend, spec, stage, base
+        self._disk, self._group, self._record, self._seccomp = disk, group, record, seccomp
+        self._image = f"{stage.folder}/{image}" if image else None
+        self._root = rootfs.composed_root(stage.folder, self._image)
+        self._closed = False
+
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        user: User = "agent",
+        timeout_s: float,
+        max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
+    ) -> ExecResult:
+        """See `Sandbox.exec`. `user="root"` is uid 0 inside with no capability: here both users own the same files."""
+        if cwd is not None and cwd != self._spec.workdir:
+            argv = ["sh", "-c", 'cd -- "$1" && shift && exec "$@"', "sh", cwd, *argv]
+        if self._group is None:
+            argv = [*self._rlimits(), *argv]
+        return self._run(
+            [*self._disk_binds(), *_identity(user)], argv, env or {}, stdin=stdin, timeout_s=timeout_s, max_output_bytes=max_output_bytes
+        )
+
+    def read(self, path: str, limit_bytes: int) -> bytes:
+        """The regular file at absolute `path`. Raises SandboxPathError."""
+        script = 'test ! -L "$1" || exit 3; test -f "$1" || exit 4; exec head -c "$2" -- "$1"'
+        result = self.exec(
+            ["sh", "-c", script, "sh", path, str(limit_bytes + 1)], timeout_s=_FILE_TIMEOUT_S, max_output_bytes=limit_bytes + 1
+        )
+        if not result.ok:
+            reasons = {3: "is a symbolic link", 4: "is not a regular file"}
+            raise SandboxPathError(f"{path}: {reasons.get(result.exit_code or 0, _text(result.stderr) or result.end)}")
+        if len(result.stdout) > limit_bytes:
+            raise SandboxPathError(f"{path}: larger than limit_bytes={limit_bytes}")
+        return result.stdout
+
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Create or replace the file at absolute `path`; a link there is replaced, not followed. Raises SandboxPathError."""
+        script = (
+            'd=$(dirname -- "$1"); mkdir -p -- "$d" && t=$(mktemp -- "$d/.write-XXXXXX") && cat > "$t" '
+            '&& test "$(stat -c %s -- "$t")" = "$3" && chmod "$2" -- "$t" && mv -fT -- "$t" "$1"'
+        )
+        result = self.exec(["sh", "-c", script, "sh", path, f"{mode:o}", str(len(data))], stdin=data, timeout_s=_FILE_TIMEOUT_S)
+        if not result.ok:
+            raise SandboxPathError(f"{path}: not written: {_text(result.stderr) or result.end}")
+
+    def diff(self) -> bytes:
+        """A git patch of the working tree against the base commit. Raises SandboxDestroyed if none of a sane size can be made."""
+        view = [
+            *("--ro-bind", f"{self._stage.folder}/disk/testbed", self._spec.workdir),
+            *("--size", str(self._spec.disk_mib << 20), "--tmpfs", "/tmp"),  # noqa: S108
+            *_identity("agent"),
+        ]
+        argv = ["sh", "-c", snapshot.DIFF_SCRIPT, "sh", "/tmp/diff", self._spec.workdir]  # noqa: S108
+        result = self._run(
+            view, argv, snapshot.GIT_ENV, stdin=self._base.git, timeout_s=_GIT_TIMEOUT_S, max_output_bytes=snapshot.MAX_PATCH_BYTES
+        )
+        if result.end is End.OUTPUT_LIMIT:
+            raise SandboxDestroyed(f"patch larger than {snapshot.MAX_PATCH_BYTES >> 20} MiB: no fix is that large")
+        if not result.ok:
+            raise SandboxDestroyed(f"no patch can be made of {self._spec.workdir}: {_text(result.stderr) or result.end}")
+        return result.stdout
+
+    def run_git(self, argv: Sequence[str]) -> bytes:
+        """Run a trusted command while the base is made, before any agent; its output. Raises SandboxUnavailable."""
+        view = [*self._disk_binds(), *_identity("agent")]
+        if self._image is not None:
+            view += ["--ro-bind", f"{self._image}{self._spec.workdir}", "/image-testbed"]
+        result = self._run(view, argv, snapshot.GIT_ENV, stdin=None, timeout_s=_GIT_TIMEOUT_S, max_output_bytes=1 << 30)
+        if not result.ok:
+            raise SandboxUnavailable(f"base commit: {' '.join(argv[:2])}: {_text(result.stderr) or result.end}: is git installed?")
+        return result.stdout
+
+    def close(self) -> None:
+        """Remove every trace. Safe to call twice; never raises."""
+        if self._closed:
+            return
+        self._closed = True
+        self._disk.close()
+        try:
+            if self._group is not None:
+                self._group.remove()
+            self._record.remove()
+        except OSError:
+            log.exception("sandbox %s: control group not removed; a reaper will try again", self.id)
+        self._backend.forget(self.id)
+
+    def _disk_binds(self) -> list[str]:
+        disk = f"{self._stage.folder}/disk"
+        return [
+            *("--bind", f"{disk}/testbed", self._spec.workdir),
+            *("--bind", f"{disk}/tmp", "/tmp"),  # noqa: S108
+            *("--bind", f"{disk}/home", "/home/agent"),
+        ]
+
+    def _rlimits(self) -> list[str]:
+        """Without control groups: limits set inside, where the user namespace has its own count of processes."""
+        return ["prlimit", f"--nproc={self._spec.pids}", f"--as={self._spec.memory_mib << 20}", "--"]
+
+    def _run(
+        self,
+        view: Sequence[str],
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        stdin: bytes | None,
+        timeout_s: float,
+        max_output_bytes: int,
+    ) -> ExecResult:
+        if self._closed or self._record.revoked():
+            raise SandboxGone(f"sandbox {self.id}: closed, or taken by a reaper")
+        oom_kills = self._group.oom_kills() if self._group else 0
+
+        def command(status_fd: int, seccomp_fd: int) -> list[str]:
+            options = ["--json-status-fd", str(status_fd), *(("--seccomp", str(seccomp_fd)) if self._seccomp else ())]
+            bwrap = [self._stage.bwrap, *_ISOLATION, *options, *self._root, *view, *_settings({**_DEFAULT_ENV, **self._spec.env, **env})]
+            tail = ["--remount-ro", "/", "--chdir", self._spec.workdir, "--", *argv]
+            return ["sh", "-c", self._launcher(), "sh", *self._disk.enter([*bwrap, *tail])]
+
+        finished = run_confined(
+            command,
+            seccomp=self._seccomp,
+            pass_fds=self._disk.fds,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            max_output_bytes=max_output_bytes,
+        )
+        if self._group is not None:
+            self._group.kill()
+            oom_kills = self._group.oom_kills() - oom_kills
+        return self._result(finished, oom_kills)
+
+    def _launcher(self) -> str:
+        """Enter the group, be the first that the kernel kills for want of memory, become bwrap."""
+        enter = "".join(f"echo 0 > {shlex.quote(str(file))} && " for file in self._group.procs_files) if self._group else ""
+        return f'{enter}{{ echo 900 > /proc/self/oom_score_adj; }} 2>/dev/null; exec "$@"'
+
+    def _result(self, finished: Finished, oom_kills: int) -> ExecResult:
+        end, exit_code = finished.end, finished.exit_code
+        if end is None:
+            if oom_kills > 0 and exit_code != 0:
+                end = End.OOM
+            elif exit_code is not None:
+                end = End.EXITED
+            elif not finished.started or not finished.dead:
+                raise SandboxGone(f"sandbox {self.id}: command not run: {_text(bytes(finished.stderr)) or 'bwrap did not start'}")
+            else:
+                end = End.SANDBOX_GONE
+        return ExecResult(
+            stdout=bytes(finished.stdout),
+            stderr=bytes(finished.stderr),
+            end=end,
+            exit_code=exit_code if end is End.EXITED else None,
+            duration_s=finished.duration_s,
+            stdout_truncated="stdout" in finished.overflowed,
+            stderr_truncated="stderr" in finished.overflowed,
+        )
+
+
+_ISOLATION = [
+    *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
+    *("--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv"),
+]
+
+
+def _identity(user: User) -> list[str]:
+    uid = "0" if user == "root" else "1000"
+    return ["--uid", uid, "--gid", uid, "--proc", "/proc", "--dev", "/dev"]
+
+
+def _settings(env: Mapping[str, str]) -> list[str]:
+    return [arg for name, value in env.items() for arg in ("--setenv", name, value)]
+
+
+def _text(data: bytes) -> str:
+    with suppress(IndexError):
+        return data.decode(errors="replace").strip().splitlines()[-1][:300]
+    return ""

@@ -1,0 +1,94 @@
+"""A repository's base commit and the patch against it, made with git but never with the agent's git.
+
+`base_archive` gives the working tree a fresh repository of one commit, so that no ref, reflog or object of the future is in reach.
+`diff_argv` compares the working tree, read-only, with a copy of that repository which the agent never held: no hook,
+filter, attribute or configuration of the agent's is honoured. Both run inside a sandbox; this module holds the scripts only.
+"""
+
+import io
+import tarfile
+from collections.abc import Mapping
+from typing import NamedTuple
+
+MAX_PATCH_BYTES = 8 << 20
+"""A patch above this is refused: no fix is that large."""
+MAX_NEW_FILE_KIB = 1024
+"""New files above this (core dumps, logs) are left out of the patch."""
+
+GIT_ENV = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_AUTHOR_NAME": "base",
+    "GIT_AUTHOR_EMAIL": "base@localhost",
+    "GIT_COMMITTER_NAME": "base",
+    "GIT_COMMITTER_EMAIL": "base@localhost",
+    "GIT_AUTHOR_DATE": "2020-01-01T00:00:00Z",
+    "GIT_COMMITTER_DATE": "2020-01-01T00:00:00Z",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C.UTF-8",
+}
+
+_EXCLUDED = r"__pycache__/\n*.pyc\n.pytest_cache/\n"
+_ATTRIBUTES = "* -text -ident -filter !eol !working-tree-encoding !diff !merge"
+
+
+class Base(NamedTuple):
+    """A repository at its base commit, as two tar archives."""
+
+    testbed: bytes
+    """The working tree with its .git, as the agent gets it."""
+    git: bytes
+    """The .git folder alone (its contents at the top), which the agent never holds."""
+
+
+BASE_SCRIPT = f"""
+set -e
+rm -rf .git
+git init -q -b main .
+printf '{_EXCLUDED}' > .git/info/exclude
+printf '{_ATTRIBUTES}\\n' > .git/info/attributes
+rm -rf .git/hooks .git/logs .git/description
+git config core.logAllRefUpdates false
+git add -A
+git commit -q --allow-empty -m base
+rm -rf .git/logs .git/COMMIT_EDITMSG
+"""
+"""Run in the working tree: makes it a repository of one commit."""
+
+DIFF_SCRIPT = f"""
+set -e
+mkdir -p "$1/repo"
+tar -xf - -C "$1/repo" --no-same-owner
+export GIT_DIR="$1/repo" GIT_WORK_TREE="$2"
+cd "$2"
+git config core.hooksPath /dev/null
+git config core.attributesFile /dev/null
+git config core.excludesFile /dev/null
+git config core.fsmonitor false
+git config core.symlinks true
+git config core.trustctime false
+git config diff.renames false
+git config gc.auto 0
+rm -f "$GIT_DIR/index"
+git read-tree HEAD
+printf '{_EXCLUDED}' > "$GIT_DIR/info/exclude"
+find . -xdev -path ./.git -prune -o -type f -size +{MAX_NEW_FILE_KIB}k -print 2>/dev/null \\
+  | sed -e 's,^\\.,,' -e 's,[][*?\\\\!# ],\\\\&,g' >> "$GIT_DIR/info/exclude"
+git -c advice.addEmbeddedRepo=false add -A --ignore-errors . >&2 || true
+exec git diff --cached --binary --full-index --no-ext-diff --no-textconv --no-color --no-renames \\
+  --src-prefix=a/ --dst-prefix=b/ HEAD --
+"""
+"""$1 an empty scratch folder, $2 the working tree, stdin the archive `Base.git`: the patch on stdout."""
+
+
+def pack(files: Mapping[str, bytes]) -> bytes:
+    """`files` by relative path as a tar archive. Raises ValueError for a path that leaves the tree."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in files.items():
+            if name.startswith("/") or ".." in name.split("/"):
+                raise ValueError(f"file {name!r}: give a path relative to the repository, without ..")
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o644
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
