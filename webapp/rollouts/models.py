@@ -1,4 +1,4 @@
-"""Groups, rollouts and turns. Their ids are made by the process that ran them, so permalinks survive a replay."""
+"""Groups, rollouts and turns. Their ids are made by the process that ran them: a replay keeps them."""
 
 from typing import Any, ClassVar
 
@@ -22,7 +22,10 @@ class Group(models.Model):
     """None until it is scored; False when no advantage was non-zero."""
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["run", "purpose", "step"]), models.Index(fields=["run", "task"])]
+        indexes: ClassVar = [
+            models.Index(fields=["run", "purpose", "step"]),
+            models.Index(fields=["run", "task"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.task} at step {self.step}"
@@ -74,7 +77,10 @@ class Rollout(models.Model):
     objects: ClassVar[Any] = RolloutQuerySet.as_manager()
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["run", "purpose", "step"]), models.Index(fields=["run", "task"])]
+        indexes: ClassVar = [
+            models.Index(fields=["run", "purpose", "step"]),
+            models.Index(fields=["run", "task"]),
+        ]
         ordering: ClassVar = ["step", "index"]
 
     def __str__(self) -> str:
@@ -105,7 +111,9 @@ class Turn(models.Model):
     tool_s = models.FloatField(default=0)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["rollout", "index"], name="turn_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["rollout", "index"], name="turn_once")
+        ]
         ordering: ClassVar = ["index"]
 
     def __str__(self) -> str:

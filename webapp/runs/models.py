@@ -1,10 +1,11 @@
 """Runs and what their event files say: rows that can be rebuilt from the files at any time.
 
-Many-row vocabulary lives on the QuerySets, one-instance logic on the models. Status changes are in `lifecycle`, the
-reading of events in `ingest`.
+Many-row vocabulary lives on the QuerySets, one-instance logic on the models. Status changes are in
+`lifecycle`, the reading of events in `ingest`.
 """
 
 import uuid
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -27,6 +28,15 @@ LIVE_STATUSES = (RunStatus.STARTING, RunStatus.RUNNING, RunStatus.STOPPING)
 ENDED_STATUSES = (RunStatus.STOPPED, RunStatus.FINISHED, RunStatus.FAILED)
 
 
+HEARTBEAT_TIMEOUT = timedelta(seconds=20)
+"""A worker that was silent for longer is offline."""
+
+
+class WorkerQuerySet(models.QuerySet["Worker"]):
+    def online(self) -> "WorkerQuerySet":
+        return self.filter(stopped_at=None, heartbeat_at__gte=timezone.now() - HEARTBEAT_TIMEOUT)
+
+
 class Worker(models.Model):
     """A Celery worker as it reported itself."""
 
@@ -41,9 +51,17 @@ class Worker(models.Model):
     sandbox_backends = models.JSONField(default=list)
     started_at = models.DateTimeField(default=timezone.now)
     heartbeat_at = models.DateTimeField(default=timezone.now)
+    stopped_at = models.DateTimeField(null=True, blank=True)
+    """When it said goodbye; None while it works, and after a crash."""
+
+    objects: ClassVar[Any] = WorkerQuerySet.as_manager()
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_online(self) -> bool:
+        return self.stopped_at is None and self.heartbeat_at >= timezone.now() - HEARTBEAT_TIMEOUT
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -62,13 +80,21 @@ class Run(models.Model):
     recipe = models.CharField(max_length=80)
     config = models.JSONField()
     """The whole TrainConfig as data."""
-    status = models.CharField(max_length=12, choices=RunStatus, default=RunStatus.QUEUED, db_index=True)
+    status = models.CharField(
+        max_length=12, choices=RunStatus, default=RunStatus.QUEUED, db_index=True
+    )
     reason = models.TextField(blank=True)
     """Why it is where it is: one sentence for people."""
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="runs",
     )
-    cloned_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="clones")
+    cloned_from = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="clones"
+    )
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -78,8 +104,14 @@ class Run(models.Model):
     current_step = models.PositiveIntegerField(default=0)
     """The last step that ended."""
     # Held by the supervising worker
-    worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
+    worker = models.ForeignKey(
+        Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"
+    )
+    lease = models.UUIDField(null=True, blank=True, editable=False)
+    """Made by the claim; whoever holds another one has lost the run."""
     lease_expires_at = models.DateTimeField(null=True, blank=True)
+    host = models.CharField(max_length=200, blank=True)
+    """Where the run's folder is: a run that has started goes on there."""
     queued_at = models.DateTimeField(default=timezone.now)
     # Ingestion, moved in the same transaction as the rows
     run_dir = models.CharField(max_length=500, blank=True)
@@ -122,9 +154,14 @@ class Event(models.Model):
     def __str__(self) -> str:
         return f"{self.run_id} #{self.seq} {self.type}"
 
+    @property
+    def as_written(self) -> dict[str, Any]:
+        """The event as `trainer.events` defines it."""
+        return {"seq": self.seq, "time": self.time.isoformat(), "type": self.type, **self.payload}
+
 
 class Step(models.Model):
-    """One step's metrics. A row that a resumed attempt did over stays, marked superseded, and leaves the curves."""
+    """One step's metrics. A row that a resumed attempt did over stays, marked superseded."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps")
     step = models.PositiveIntegerField()
@@ -140,7 +177,9 @@ class Step(models.Model):
     """phase -> seconds."""
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["run", "step", "attempt"], name="step_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "step", "attempt"], name="step_once")
+        ]
         ordering: ClassVar = ["step", "attempt"]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Tasksets and tasks as the pages show them; `manage.py load_taskset` fills them from `sandbox.task`."""
+"""Tasksets and tasks as the pages show them; `manage.py load_taskset` fills them."""
 
 from typing import ClassVar
 

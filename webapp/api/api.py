@@ -1,0 +1,29 @@
+"""The REST API: what the pages show, for scripts. `/api/docs` has addresses and schemas.
+
+A session or `Authorization: Bearer TOKEN` is needed everywhere. Endpoints live in a module a noun; here they are joined.
+"""
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import NinjaAPI
+from ninja.security import HttpBearer, SessionAuth
+
+from webapp.api.models import ApiToken
+
+
+class TokenAuth(HttpBearer):
+    def authenticate(self, request: HttpRequest, token: str) -> Any:
+        user = ApiToken.user_of(token)
+        if user:
+            request.user = user
+        return user
+
+
+api = NinjaAPI(title="DeepSWE Studio", version="1", auth=[TokenAuth(), SessionAuth(csrf=True)])
+
+api_urls = api.urls
+for _pattern in api_urls[0]:
+    if _pattern.name not in ("openapi-json", "openapi-view"):
+        # The API answers 401 itself; LoginRequiredMiddleware would send scripts to a page.
+        _pattern.callback.login_required = False
