@@ -80,7 +80,7 @@ make_virtual_environment() {
         say "$VENV: there"
     else
         say "$VENV: making it with $("$PYTHON" --version)"
-        "$PYTHON" -m venv "$VENV"
+        "$PYTHON" -m venv "$VENV" || fail "$VENV: cannot be made; set PYTHON to a Python 3.11 with venv"
     fi
     "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
         fail "$VENV: is $("$VENV/bin/python" --version), needs Python 3.11" \
@@ -149,6 +149,10 @@ vendor_assets() {
     "$VENV/bin/python" scripts/vendor_assets.py
 }
 
+run_logged() { # MODULE [ARGUMENT...]
+    "$VENV/bin/python" -m "$@" >>"$LOG" 2>&1 || { tail -n 5 "$LOG" >&2; fail "$1 failed; $LOG has it all"; }
+}
+
 mkdir -p var
 : >"$LOG"
 step "checking system packages"
@@ -162,7 +166,7 @@ install_packages
 step "browser assets"
 vendor_assets
 step "starter model: SmolLM2-135M as safetensors"
-"$VENV/bin/python" -m trainer.starter_model var/models/smollm2-135m >>"$LOG"
+run_logged trainer.starter_model var/models/smollm2-135m
 step "sandbox: a Python of its own"
-"$VENV/bin/python" -m sandbox.rootfs >>"$LOG"
+run_logged sandbox.rootfs
 say "ready"
