@@ -1,4 +1,4 @@
-"""Every setting of the web app and its workers; three typed helpers read the environment, nothing else.
+"""Every setting of the web app and its workers. Nothing else reads the environment.
 
 With nothing set, one machine runs it all from `var/`: SQLite, a broker made of files, an in-process
 channel layer.
@@ -234,6 +234,8 @@ CHANNEL_LAYERS: dict[str, Any] = {
 }
 
 BROKER_DIR = VAR_DIR / "broker"
+if not REDIS_URL:
+    (BROKER_DIR / "messages").mkdir(parents=True, exist_ok=True)
 CELERY_BROKER_URL = REDIS_URL or "filesystem://"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {}
@@ -260,6 +262,12 @@ RUNS_DIR = Path(env_str("RUNS_DIR", str(VAR_DIR / "runs"))).resolve()
 """Run folders, on the workers' disk only; a worker makes it with mode 0700."""
 TRAINER_COMMAND = shlex.split(env_str("TRAINER_COMMAND")) or [sys.executable, "-m", "trainer"]
 """Started as `COMMAND RUN_DIR --run-id UUID`, in the checkout."""
+CHILD_ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if name.removesuffix("_FILE") not in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STORAGE_URL")
+}
+"""What a trainer inherits: nothing that opens the database or the broker."""
 STOP_GRACE_S = env_int("STOP_GRACE_S", 13)
 """Seconds a trainer has to save its checkpoint after a stop, before it is killed."""
 

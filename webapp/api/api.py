@@ -1,11 +1,13 @@
 """The REST API: what the pages show, for scripts. `/api/docs` has addresses and schemas.
 
-A session or `Authorization: Bearer TOKEN` is needed everywhere. Endpoints live in a module a noun; here they are joined.
+A session or `Authorization: Bearer TOKEN` is needed everywhere.
 """
 
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest
+from django.urls import URLPattern
 from ninja import NinjaAPI
 from ninja.security import HttpBearer, SessionAuth
 
@@ -24,6 +26,6 @@ api = NinjaAPI(title="DeepSWE Studio", version="1", auth=[TokenAuth(), SessionAu
 
 api_urls = api.urls
 for _pattern in api_urls[0]:
-    if _pattern.name not in ("openapi-json", "openapi-view"):
+    if isinstance(_pattern, URLPattern) and _pattern.name not in ("openapi-json", "openapi-view"):
         # The API answers 401 itself; LoginRequiredMiddleware would send scripts to a page.
-        _pattern.callback.login_required = False
+        login_not_required(_pattern.callback)

@@ -1,4 +1,4 @@
-"""Groups, rollouts and turns. Their ids are made by the process that ran them: a replay keeps them."""
+"""Groups, rollouts and turns. Their ids come from the event file: a replay keeps them."""
 
 from typing import Any, ClassVar
 

@@ -1,0 +1,61 @@
+"""Which worker may take a queued run, and what to say while none does."""
+
+from pathlib import Path
+
+from trainer.config import parse_config
+from webapp.runs.models import Run, RunStatus, Worker
+
+QUEUE = "train"
+START_A_WORKER = "start one: celery -A webapp worker --queues train"
+
+
+def obstacle(run: Run, worker: Worker) -> str:
+    """Why this worker cannot train this run; empty when it can."""
+    if run.host not in ("", worker.host) and not Path(run.run_dir).is_dir():
+        return f"its checkpoint is on {run.host}"
+    config = parse_config(run.config)
+    needs = config.hardware
+    memory_gib = worker.memory_mib / 1024
+    # Firmware and kernel keep some of what is built in.
+    if memory_gib < needs.min_memory_gib * 0.95:
+        return (
+            f"it has {memory_gib:.0f} GiB of memory and the recipe needs {needs.min_memory_gib:g}"
+        )
+    if len(worker.gpus) < needs.gpus_per_node:
+        return f"it has {len(worker.gpus)} GPUs and the recipe needs {needs.gpus_per_node}"
+    if config.sandbox.backend not in worker.sandbox_backends:
+        return f"it has no sandbox backend {config.sandbox.backend}"
+    return ""
+
+
+def train_workers() -> list[Worker]:
+    """Those online that train."""
+    return [worker for worker in Worker.objects.online() if QUEUE in worker.queues]
+
+
+def idle_train_workers() -> list[Worker]:
+    """Those that train and hold no run: a worker trains one at a time."""
+    busy = set(Run.objects.live().values_list("worker_id", flat=True))
+    return [worker for worker in train_workers() if worker.id not in busy]
+
+
+def position(run: Run) -> int:
+    """Place in the queue, from 1."""
+    return Run.objects.filter(status=RunStatus.QUEUED, queued_at__lt=run.queued_at).count() + 1
+
+
+def waiting_for(run: Run) -> str:
+    """One sentence on what a queued run waits for; empty when it is not queued."""
+    if run.status != RunStatus.QUEUED:
+        return ""
+    workers = train_workers()
+    if not workers:
+        return f"Waits for a worker: none is online for the queue {QUEUE}; {START_A_WORKER}."
+    obstacles = {worker.name: obstacle(run, worker) for worker in workers}
+    if all(obstacles.values()):
+        name, why = next(iter(obstacles.items()))
+        return f"Waits for a worker that can train it: {name} cannot, {why}."
+    place = position(run)
+    if place > 1 or not idle_train_workers():
+        return f"Number {place} in the queue: waits until a worker is free."
+    return "A worker is about to take it."
