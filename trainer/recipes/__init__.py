@@ -19,7 +19,7 @@ def load_recipe(name: str, overrides: dict[str, Any] | None = None) -> TrainConf
     path = FOLDER / f"{name}.toml"
     if name not in recipe_names():
         raise ConfigError([("recipe", f"{name!r}: not known; one of {', '.join(recipe_names())}")])
-    return parse_config(_merge(tomllib.loads(path.read_text()), overrides or {}))
+    return parse_config(merge(tomllib.loads(path.read_text()), overrides or {}))
 
 
 def _size(name: str) -> tuple[int, str]:
@@ -27,9 +27,10 @@ def _size(name: str) -> tuple[int, str]:
     return hardware.get("nodes", 1) * hardware.get("gpus_per_node", 0), name
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `over` laid over it, section by section."""
     merged = dict(base)
     for key, value in over.items():
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if nested else value
+        merged[key] = merge(merged[key], value) if nested else value
     return merged

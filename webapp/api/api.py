@@ -11,6 +11,7 @@ from django.urls import URLPattern
 from ninja import NinjaAPI
 from ninja.security import HttpBearer, SessionAuth
 
+from webapp.api import health, rollouts, runs
 from webapp.api.models import ApiToken
 
 
@@ -23,6 +24,10 @@ class TokenAuth(HttpBearer):
 
 
 api = NinjaAPI(title="DeepSWE Studio", version="1", auth=[TokenAuth(), SessionAuth(csrf=True)])
+
+api.add_router("", health.router)
+api.add_router("", rollouts.router)
+api.add_router("/runs", runs.router)
 
 api_urls = api.urls
 for _pattern in api_urls[0]:

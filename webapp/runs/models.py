@@ -12,6 +12,9 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from trainer.config import TrainConfig, parse_config
+from trainer.recipes import merge
+
 
 class RunStatus(models.TextChoices):
     QUEUED = "queued", "Queued"
@@ -134,6 +137,10 @@ class Run(models.Model):
     @property
     def is_ended(self) -> bool:
         return self.status in ENDED_STATUSES
+
+    def config_with(self, changes: dict[str, Any]) -> TrainConfig:
+        """Its configuration with nested `changes` laid over it. Raises ConfigError."""
+        return parse_config(merge(self.config, changes))
 
 
 class Event(models.Model):
