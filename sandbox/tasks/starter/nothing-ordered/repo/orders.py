@@ -1,4 +1,4 @@
-"""Orders of a café."""
+"""Orders in a tea room."""
 
 
 def nothing_ordered(orders):

@@ -2,21 +2,21 @@ from recent import RecentCache
 
 
 def test_reading_keeps_a_value():
-    c = RecentCache(2)
-    c.put("a", 1)
-    c.put("b", 2)
-    c.get("a")
-    c.put("c", 3)
-    assert c.get("a") == 1
+    cache = RecentCache(2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    cache.get("a")
+    cache.put("c", 3)
+    assert cache.get("a") == 1
 
 
 def test_the_unread_value_goes():
-    c = RecentCache(2)
-    c.put("a", 1)
-    c.put("b", 2)
-    c.get("a")
-    c.put("c", 3)
-    assert c.get("b") is None
+    cache = RecentCache(2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    cache.get("a")
+    cache.put("c", 3)
+    assert cache.get("b") is None
 
 
 def test_missing_key():
@@ -24,16 +24,16 @@ def test_missing_key():
 
 
 def test_writing_again_keeps_a_value():
-    c = RecentCache(2)
-    c.put("a", 1)
-    c.put("b", 2)
-    c.put("a", 9)
-    c.put("c", 3)
-    assert (c.get("a"), c.get("b")) == (9, None)
+    cache = RecentCache(2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    cache.put("a", 9)
+    cache.put("c", 3)
+    assert (cache.get("a"), cache.get("b")) == (9, None)
 
 
 def test_missing_key_is_not_stored():
-    c = RecentCache(1)
-    c.put("a", 1)
-    c.get("x")
-    assert c.get("a") == 1
+    cache = RecentCache(1)
+    cache.put("a", 1)
+    cache.get("x")
+    assert cache.get("a") == 1

@@ -9,10 +9,10 @@ def test_take_leaves_the_rest():
 
 
 def test_take_too_many_raises():
-    s = {"apple": 2}
+    shelf = {"apple": 2}
     with pytest.raises(ValueError):
-        take(s, "apple", 3)
-    assert s == {"apple": 2}
+        take(shelf, "apple", 3)
+    assert shelf == {"apple": 2}
 
 
 def test_take_unknown_item_raises():
@@ -21,12 +21,12 @@ def test_take_unknown_item_raises():
 
 
 def test_sell_too_many_raises():
-    s = {"bread": 1}
+    shelf = {"bread": 1}
     with pytest.raises(ValueError):
-        sell(s, "bread", 2)
+        sell(shelf, "bread", 2)
 
 
 def test_sell_takes_all_that_is_sold():
-    s = {"bread": 4}
-    assert sell(s, "bread", 3) == 9
-    assert s == {"bread": 1}
+    shelf = {"bread": 4}
+    assert sell(shelf, "bread", 3) == 9
+    assert shelf == {"bread": 1}

@@ -3,22 +3,22 @@ from notes import Notes
 
 
 def test_fresh_note():
-    n = Notes(10)
-    n.write("a", "hi", 0)
-    assert n.read("a", 9) == "hi"
+    notes = Notes(10)
+    notes.write("a", "hi", 0)
+    assert notes.read("a", 9) == "hi"
 
 
 def test_old_note():
-    n = Notes(10)
-    n.write("a", "hi", 0)
-    assert n.read("a", 10) is None
+    notes = Notes(10)
+    notes.write("a", "hi", 0)
+    assert notes.read("a", 10) is None
 
 
 def test_written_again():
-    n = Notes(10)
-    n.write("a", "hi", 0)
-    n.write("a", "ho", 8)
-    assert n.read("a", 15) == "ho"
+    notes = Notes(10)
+    notes.write("a", "hi", 0)
+    notes.write("a", "ho", 8)
+    assert notes.read("a", 15) == "ho"
 
 
 def test_unknown_note():
