@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sandbox.errors import TasksetError
+from sandbox.errors import TasksetError as TasksetError
 
 Difficulty = Literal["easy", "middle", "hard"]
 Split = Literal["train", "heldout"]

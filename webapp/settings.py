@@ -117,11 +117,13 @@ def _file_storage(url: str) -> dict[str, Any]:
 
 SECRET_KEY = _secret_key()
 DEBUG = env_bool("DEBUG")
-PUBLIC_URL = env_str("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
-"""What people type to get here; its host is allowed, and https turns the secure cookies on."""
+PUBLIC_URL = env_str("PUBLIC_URL").rstrip("/")
+"""What people type to get here. Its host is allowed; https turns secure cookies on."""
 _public = urlsplit(PUBLIC_URL)
-ALLOWED_HOSTS = sorted({"127.0.0.1", "localhost", "[::1]", _public.hostname or "localhost"})
-CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"] + (
+    [_public.hostname] if _public.hostname else []
+)
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 SECURE = _public.scheme == "https"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0

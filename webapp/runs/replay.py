@@ -1,4 +1,4 @@
-"""Rows from files alone: what `manage.py replay_run` does, and the proof that the files are the truth.
+"""Rows from files alone: what `manage.py replay_run` does. The files are the truth.
 
 It reads a run folder as live ingestion does, by the same code. A run that a worker holds is left
 alone.
@@ -25,9 +25,10 @@ class ReplayError(Exception):
 
 @transaction.atomic
 def replay(run_dir: Path, *, copy_files: bool = False) -> Run:
-    """Rebuild every row of the run whose folder this is. Raises ReplayError, ConfigError, IngestError.
+    """Rebuild every row of the run whose folder this is.
 
-    `copy_files` also puts the large files that are missing into the default storage.
+    Raises ReplayError, ConfigError, IngestError. `copy_files` also puts the large files that are
+    missing into the default storage.
     """
     described = describe(run_dir)
     run = Run.objects.filter(id=described["run"]).first()
