@@ -1,9 +1,11 @@
-"""The call format of R2E-Gym and its four tools: text of the model -> `Action`, and what to tell the model when it is none.
+"""The call format of R2E-Gym and its four tools: text of the model -> `Action`, and what to tell
+the model when it is none.
 
     <function=NAME><parameter=KEY>VALUE</parameter>...</function>
 
-One call a reply: the first. Every error is one or two short sentences with an example, since what reads it may be a small model.
-How a tool's result becomes an observation is `sandbox.observations`; running it is `sandbox.environment`.
+One call a reply: the first. Every error is one or two short sentences with an example, since what
+reads it may be a small model. How a tool's result becomes an observation is `sandbox.observations`;
+running it is `sandbox.environment`.
 """
 
 import re
@@ -21,9 +23,13 @@ class Tool(NamedTuple):
 
 
 TOOLS: dict[str, Tool] = {
-    "execute_bash": Tool(("cmd",), (), "<function=execute_bash><parameter=cmd>ls</parameter></function>"),
+    "execute_bash": Tool(
+        ("cmd",), (), "<function=execute_bash><parameter=cmd>ls</parameter></function>"
+    ),
     "search": Tool(
-        ("search_term",), ("path",), "<function=search><parameter=search_term>total</parameter></function>"
+        ("search_term",),
+        ("path",),
+        "<function=search><parameter=search_term>total</parameter></function>",
     ),
     "file_editor": Tool(
         ("command", "path"),
@@ -65,7 +71,11 @@ def parse(text: str) -> Parsed:
     text = text.encode("utf-8", "replace").decode()
     opening = _FUNCTION.search(text)
     if opening is None:
-        return Parsed(None, f"No tool call found. Reply with one call, like {TOOLS['execute_bash'].example}", text.strip())
+        return Parsed(
+            None,
+            f"No tool call found. Reply with one call, like {TOOLS['execute_bash'].example}",
+            text.strip(),
+        )
     thought, name = text[: opening.start()].strip(), opening.group(1).strip()
     arguments: dict[str, str] = {}
     rest = text[opening.end() :]
@@ -73,7 +83,11 @@ def parse(text: str) -> Parsed:
         key = match.group(1).strip()
         value, closed, rest = rest[match.end() :].partition(_PARAMETER_END)
         if not closed:
-            return Parsed(None, f"Missing {_PARAMETER_END} after parameter {_short(key)}. {_like(name)}", thought)
+            return Parsed(
+                None,
+                f"Missing {_PARAMETER_END} after parameter {_short(key)}. {_like(name)}",
+                thought,
+            )
         arguments[key] = _unwrapped(value)
     if not rest.lstrip().startswith(_END):
         return Parsed(None, f"Missing {_END} at the end of the call. {_like(name)}", thought)
@@ -89,7 +103,8 @@ def check(action: Action) -> str:
         return f"{named}. Use one of: {', '.join(TOOLS)}. {_like('')}"
     for name in action.arguments:
         if name not in tool.required + tool.optional:
-            return f"{action.tool} has no parameter {_short(name)}. It takes: {', '.join(tool.required + tool.optional)}."
+            known = ", ".join(tool.required + tool.optional)
+            return f"{action.tool} has no parameter {_short(name)}. It takes: {known}."
     for name in tool.required:
         if not action.arguments.get(name, "").strip():
             return f"{action.tool} needs parameter {name}. {_like(action.tool)}"
@@ -99,22 +114,27 @@ def check(action: Action) -> str:
     if action.tool == "file_editor":
         return _check_editor(action.arguments)
     if len(action.arguments.get("cmd", "").encode()) > MAX_COMMAND_BYTES:
-        return f"cmd is longer than {MAX_COMMAND_BYTES} bytes. Write a file with file_editor and run that."
+        return f"cmd is longer than {MAX_COMMAND_BYTES} bytes. Write it to a file and run that."
     return ""
 
 
 def _check_editor(arguments: dict[str, str]) -> str:
     command = arguments["command"].strip()
     if command not in EDITOR_COMMANDS:
-        return f"Unknown command {_short(command)} of file_editor. Use one of: {', '.join(EDITOR_COMMANDS)}."
+        known = ", ".join(EDITOR_COMMANDS)
+        return f"Unknown command {_short(command)} of file_editor. Use one of: {known}."
     for name in EDITOR_COMMANDS[command]:
         if name not in arguments:
-            return f"file_editor {command} needs parameter {name}: <parameter={name}>...</parameter>"
+            return (
+                f"file_editor {command} needs parameter {name}: <parameter={name}>...</parameter>"
+            )
     return ""
 
 
 def _unwrapped(value: str) -> str:
-    """The value without the one newline that may follow the opening and the one that may precede the closing tag."""
+    """The value without the one newline that may follow the opening and the one that may precede
+    the closing tag.
+    """
     value = value.removeprefix("\r\n").removeprefix("\n")
     return value.removesuffix("\n").removesuffix("\r")
 

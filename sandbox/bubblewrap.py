@@ -1,8 +1,10 @@
-"""The bubblewrap backend: sandboxes on one machine with no engine, from namespaces, a sized tmpfs, seccomp and control groups.
+"""The bubblewrap backend: sandboxes on one machine with no engine, from namespaces, a sized tmpfs,
+seccomp and control groups.
 
-Each command is one bwrap in its own pid namespace over the sandbox's disk, so every command ends with all its processes dead.
-Weaker than a container engine with a hypervisor below it: the host's kernel is shared, and `BubblewrapBackend.weaker` says what this
-machine could not give beyond that. What `/` looks like is `rootfs`, what persists `namespaces`, how a command is watched `processes`.
+Each command is one bwrap in its own pid namespace over the sandbox's disk, so every command ends
+with all its processes dead. Weaker than a container engine with a hypervisor below it: the host's
+kernel is shared, and `BubblewrapBackend.weaker` says what this machine could not give beyond that.
+What `/` looks like is `rootfs`, what persists `namespaces`, how a command is watched `processes`.
 """
 
 import hashlib
@@ -42,7 +44,9 @@ _MAX_BASES = 256
 
 
 class BubblewrapBackend:
-    """Makes sandboxes by bwrap; thread-safe. `images` maps a `docker_image` to a folder that holds it unpacked."""
+    """Makes sandboxes by bwrap; thread-safe. `images` maps a `docker_image` to a folder that holds
+    it unpacked.
+    """
 
     name = "bubblewrap"
 
@@ -61,7 +65,8 @@ class BubblewrapBackend:
         self._hierarchy = cgroups.find_hierarchy()
         self._seccomp = seccomp_filter()
         self.weaker = self._weaknesses()
-        """What this machine does not give, one sentence each; empty when the design holds in full."""
+        """What this machine does not give, one sentence each; empty when the design holds in full.
+        """
 
     def _weaknesses(self) -> tuple[str, ...]:
         found = []
@@ -78,33 +83,49 @@ class BubblewrapBackend:
         base = self._base(stage, spec, image)
         return self._create(stage, spec, image, base)
 
-    def _create(self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None, base: snapshot.Base) -> "BubblewrapSandbox":
+    def _create(
+        self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None, base: snapshot.Base
+    ) -> "BubblewrapSandbox":
         sandbox_id = secrets.token_hex(8)
-        group = self._group(sandbox_id, spec)
-        folders = {} if group is None else {c: str(f) for c, f in group.folders.items()}
-        record = records.HeldRecord(
-            self._state,
-            records.Record(id=sandbox_id, labels=spec.labels, group_version=group.version if group else 0, group_folders=folders),
-        )
+        # Written down before anything is made: a kill at any moment leaves nothing unknown.
+        record = records.HeldRecord(self._state, self._record(sandbox_id, spec))
+        group = None
         try:
-            disk = namespaces.make_disk(stage, sandbox_id, disk_mib=spec.disk_mib, testbed=base.testbed)
+            group = self._group(sandbox_id, spec)
+            disk = namespaces.make_disk(
+                stage, sandbox_id, disk_mib=spec.disk_mib, testbed=base.testbed
+            )
         except BaseException:
             if group is not None:
                 group.remove()
             record.remove()
             raise
-        sandbox = BubblewrapSandbox(self, sandbox_id, spec, stage, image, base, disk, group, record, self._seccomp)
+        sandbox = BubblewrapSandbox(
+            self, sandbox_id, spec, stage, image, base, disk, group, record, self._seccomp
+        )
         with self._lock:
             self._open[sandbox_id] = sandbox
         return sandbox
 
+    def _record(self, sandbox_id: str, spec: SandboxSpec) -> records.Record:
+        planned = self._hierarchy.group(sandbox_id) if self._hierarchy else None
+        folders = {c: str(f) for c, f in planned.folders.items()} if planned else {}
+        return records.Record(
+            id=sandbox_id,
+            labels=spec.labels,
+            group_version=planned.version if planned else 0,
+            group_folders=folders,
+        )
+
     def _group(self, sandbox_id: str, spec: SandboxSpec) -> cgroups.Group | None:
         if self._hierarchy is None:
             return None
-        # The disk is memory, charged to whoever writes it: a full disk must leave room for a command to run.
+        # The disk is memory, charged to who writes it: a full one must leave room to run.
         memory_mib = spec.memory_mib + spec.disk_mib
         try:
-            return self._hierarchy.create(sandbox_id, memory_mib=memory_mib, pids=spec.pids + _OWN_PIDS, cpus=spec.cpus)
+            return self._hierarchy.create(
+                sandbox_id, memory_mib=memory_mib, pids=spec.pids + _OWN_PIDS, cpus=spec.cpus
+            )
         except OSError as error:
             raise SandboxUnavailable(f"control group of sandbox {sandbox_id}: {error}") from error
 
@@ -115,16 +136,23 @@ class BubblewrapBackend:
         if name == rootfs.COMPOSED_IMAGE:
             return None
         known = ", ".join([rootfs.COMPOSED_IMAGE, *self._images])
-        raise SandboxUnavailable(f"docker_image {name!r}: no unpacked copy for bubblewrap (there are: {known}); unpack it, or use docker")
+        raise SandboxUnavailable(
+            f"docker_image {name!r}: no unpacked copy for bubblewrap (there are: {known}); "
+            "unpack it, or use docker"
+        )
 
     def _ready_stage(self) -> namespaces.Stage:
         with self._lock:
             if self._stage is None:
-                self._stage = namespaces.make_stage(rootfs.python_prefix(self._python_cache), self._images)
+                self._stage = namespaces.make_stage(
+                    rootfs.python_prefix(self._python_cache), self._images
+                )
             return self._stage
 
     def _base(self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None) -> snapshot.Base:
-        key = hashlib.sha256(repr((spec.docker_image, sorted(spec.files.items()))).encode()).hexdigest()
+        key = hashlib.sha256(
+            repr((spec.docker_image, sorted(spec.files.items()))).encode()
+        ).hexdigest()
         if key not in self._bases:
             base = self._build_base(stage, spec, image)
             with self._lock:
@@ -133,7 +161,9 @@ class BubblewrapBackend:
                 self._bases[key] = base
         return self._bases[key]
 
-    def _build_base(self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None) -> snapshot.Base:
+    def _build_base(
+        self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None
+    ) -> snapshot.Base:
         blank = self._create(stage, spec, image, snapshot.Base(snapshot.pack(spec.files), b""))
         try:
             if image is not None:
@@ -154,7 +184,8 @@ class BubblewrapBackend:
     def reap(self, *, run: str | None = None) -> ReapReport:
         """Remove sandboxes that are expired or whose holder is dead; with `run`, all of that run's.
 
-        One that a living process of another backend holds loses its record and its processes; its memory goes when that process closes it.
+        One that a living process of another backend holds loses its record and its processes; its
+        memory goes when that process closes it.
         """
         return reap_records(self._state, run=run, held=dict(self._open))
 
@@ -202,40 +233,60 @@ class BubblewrapSandbox:
         timeout_s: float,
         max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
     ) -> ExecResult:
-        """See `Sandbox.exec`. `user="root"` is uid 0 inside with no capability: here both users own the same files."""
+        """See `Sandbox.exec`. `user="root"` is uid 0 inside with no capability: here both users own
+        the same files.
+        """
         if cwd is not None and cwd != self._spec.workdir:
             argv = ["sh", "-c", 'cd -- "$1" && shift && exec "$@"', "sh", cwd, *argv]
         if self._group is None:
             argv = [*self._rlimits(), *argv]
         return self._run(
-            [*self._disk_binds(), *_identity(user)], argv, env or {}, stdin=stdin, timeout_s=timeout_s, max_output_bytes=max_output_bytes
+            [*self._disk_binds(), *_identity(user)],
+            argv,
+            env or {},
+            stdin=stdin,
+            timeout_s=timeout_s,
+            max_output_bytes=max_output_bytes,
         )
 
     def read(self, path: str, limit_bytes: int) -> bytes:
         """The regular file at absolute `path`. Raises SandboxPathError."""
         script = 'test ! -L "$1" || exit 3; test -f "$1" || exit 4; exec head -c "$2" -- "$1"'
         result = self.exec(
-            ["sh", "-c", script, "sh", path, str(limit_bytes + 1)], timeout_s=_FILE_TIMEOUT_S, max_output_bytes=limit_bytes + 1
+            ["sh", "-c", script, "sh", path, str(limit_bytes + 1)],
+            timeout_s=_FILE_TIMEOUT_S,
+            max_output_bytes=limit_bytes + 1,
         )
         if not result.ok:
             reasons = {3: "is a symbolic link", 4: "is not a regular file"}
-            raise SandboxPathError(f"{path}: {reasons.get(result.exit_code or 0, _text(result.stderr) or result.end)}")
+            raise SandboxPathError(
+                f"{path}: {reasons.get(result.exit_code or 0, _text(result.stderr) or result.end)}"
+            )
         if len(result.stdout) > limit_bytes:
             raise SandboxPathError(f"{path}: larger than limit_bytes={limit_bytes}")
         return result.stdout
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        """Create or replace the file at absolute `path`; a link there is replaced, not followed. Raises SandboxPathError."""
+        """Create or replace the file at absolute `path`; a link there is replaced, not followed.
+        Raises SandboxPathError.
+        """
         script = (
-            'd=$(dirname -- "$1"); mkdir -p -- "$d" && t=$(mktemp -- "$d/.write-XXXXXX") && cat > "$t" '
+            'd=$(dirname -- "$1"); mkdir -p -- "$d" && t=$(mktemp -- "$d/.write-XXXXXX") '
+            '&& cat > "$t" '
             '&& test "$(stat -c %s -- "$t")" = "$3" && chmod "$2" -- "$t" && mv -fT -- "$t" "$1"'
         )
-        result = self.exec(["sh", "-c", script, "sh", path, f"{mode:o}", str(len(data))], stdin=data, timeout_s=_FILE_TIMEOUT_S)
+        result = self.exec(
+            ["sh", "-c", script, "sh", path, f"{mode:o}", str(len(data))],
+            stdin=data,
+            timeout_s=_FILE_TIMEOUT_S,
+        )
         if not result.ok:
             raise SandboxPathError(f"{path}: not written: {_text(result.stderr) or result.end}")
 
     def diff(self) -> bytes:
-        """A git patch of the working tree against the base commit. Raises SandboxDestroyed if none of a sane size can be made."""
+        """A git patch of the working tree against the base commit. Raises SandboxDestroyed if none
+        of a sane size can be made.
+        """
         view = [
             *("--ro-bind", f"{self._stage.folder}/disk/testbed", self._spec.workdir),
             *("--size", str(self._spec.disk_mib << 20), "--tmpfs", "/tmp"),  # noqa: S108
@@ -243,22 +294,40 @@ class BubblewrapSandbox:
         ]
         argv = ["sh", "-c", snapshot.DIFF_SCRIPT, "sh", "/tmp/diff", self._spec.workdir]  # noqa: S108
         result = self._run(
-            view, argv, snapshot.GIT_ENV, stdin=self._base.git, timeout_s=_GIT_TIMEOUT_S, max_output_bytes=snapshot.MAX_PATCH_BYTES
+            view,
+            argv,
+            snapshot.GIT_ENV,
+            stdin=self._base.git,
+            timeout_s=_GIT_TIMEOUT_S,
+            max_output_bytes=snapshot.MAX_PATCH_BYTES,
         )
         if result.end is End.OUTPUT_LIMIT:
-            raise SandboxDestroyed(f"patch larger than {snapshot.MAX_PATCH_BYTES >> 20} MiB: no fix is that large")
+            raise SandboxDestroyed(
+                f"patch larger than {snapshot.MAX_PATCH_BYTES >> 20} MiB: no fix is that large"
+            )
         if not result.ok:
-            raise SandboxDestroyed(f"no patch can be made of {self._spec.workdir}: {_text(result.stderr) or result.end}")
+            raise SandboxDestroyed(f"no patch of {self._spec.workdir}: {_said(result)}")
         return result.stdout
 
     def run_git(self, argv: Sequence[str]) -> bytes:
-        """Run a trusted command while the base is made, before any agent; its output. Raises SandboxUnavailable."""
+        """Run a trusted command while the base is made, before any agent; its output. Raises
+        SandboxUnavailable.
+        """
         view = [*self._disk_binds(), *_identity("agent")]
         if self._image is not None:
             view += ["--ro-bind", f"{self._image}{self._spec.workdir}", "/image-testbed"]
-        result = self._run(view, argv, snapshot.GIT_ENV, stdin=None, timeout_s=_GIT_TIMEOUT_S, max_output_bytes=1 << 30)
+        result = self._run(
+            view,
+            argv,
+            snapshot.GIT_ENV,
+            stdin=None,
+            timeout_s=_GIT_TIMEOUT_S,
+            max_output_bytes=1 << 30,
+        )
         if not result.ok:
-            raise SandboxUnavailable(f"base commit: {' '.join(argv[:2])}: {_text(result.stderr) or result.end}: is git installed?")
+            raise SandboxUnavailable(
+                f"base commit: {' '.join(argv[:2])}: {_said(result)}: is git installed?"
+            )
         return result.stdout
 
     def close(self) -> None:
@@ -284,8 +353,15 @@ class BubblewrapSandbox:
         ]
 
     def _rlimits(self) -> list[str]:
-        """Without control groups: limits set inside, where the user namespace has its own count of processes."""
-        return ["prlimit", f"--nproc={self._spec.pids}", f"--as={self._spec.memory_mib << 20}", "--"]
+        """Without control groups: limits set inside, where the user namespace has its own count of
+        processes.
+        """
+        return [
+            "prlimit",
+            f"--nproc={self._spec.pids}",
+            f"--as={self._spec.memory_mib << 20}",
+            "--",
+        ]
 
     def _run(
         self,
@@ -302,8 +378,19 @@ class BubblewrapSandbox:
         oom_kills = self._group.oom_kills() if self._group else 0
 
         def command(status_fd: int, seccomp_fd: int) -> list[str]:
-            options = ["--json-status-fd", str(status_fd), *(("--seccomp", str(seccomp_fd)) if self._seccomp else ())]
-            bwrap = [self._stage.bwrap, *_ISOLATION, *options, *self._root, *view, *_settings({**_DEFAULT_ENV, **self._spec.env, **env})]
+            options = [
+                "--json-status-fd",
+                str(status_fd),
+                *(("--seccomp", str(seccomp_fd)) if self._seccomp else ()),
+            ]
+            bwrap = [
+                self._stage.bwrap,
+                *_ISOLATION,
+                *options,
+                *self._root,
+                *view,
+                *_settings({**_DEFAULT_ENV, **self._spec.env, **env}),
+            ]
             tail = ["--remount-ro", "/", "--chdir", self._spec.workdir, "--", *argv]
             return ["sh", "-c", self._launcher(), "sh", *self._disk.enter([*bwrap, *tail])]
 
@@ -322,7 +409,11 @@ class BubblewrapSandbox:
 
     def _launcher(self) -> str:
         """Enter the group, be the first that the kernel kills for want of memory, become bwrap."""
-        enter = "".join(f"echo 0 > {shlex.quote(str(file))} && " for file in self._group.procs_files) if self._group else ""
+        enter = (
+            "".join(f"echo 0 > {shlex.quote(str(file))} && " for file in self._group.procs_files)
+            if self._group
+            else ""
+        )
         return f'{enter}{{ echo 900 > /proc/self/oom_score_adj; }} 2>/dev/null; exec "$@"'
 
     def _result(self, finished: Finished, oom_kills: int) -> ExecResult:
@@ -333,7 +424,8 @@ class BubblewrapSandbox:
             elif exit_code is not None:
                 end = End.EXITED
             elif not finished.started or not finished.dead:
-                raise SandboxGone(f"sandbox {self.id}: command not run: {_text(bytes(finished.stderr)) or 'bwrap did not start'}")
+                said = _text(bytes(finished.stderr)) or "bwrap did not start"
+                raise SandboxGone(f"sandbox {self.id}: command not run: {said}")
             else:
                 end = End.SANDBOX_GONE
         return ExecResult(
@@ -360,6 +452,10 @@ def _identity(user: User) -> list[str]:
 
 def _settings(env: Mapping[str, str]) -> list[str]:
     return [arg for name, value in env.items() for arg in ("--setenv", name, value)]
+
+
+def _said(result: ExecResult) -> str:
+    return _text(result.stderr) or str(result.end)
 
 
 def _text(data: bytes) -> str:

@@ -1,8 +1,9 @@
 """Control groups: the hard limits of a bubblewrap sandbox on memory, processes and processor time.
 
-Version 1 and version 2, whichever hierarchy of this machine holds the memory and pids controllers. Groups are made below
-the group this process is in (v1) or its nearest ancestor that hands both controllers down (v2), so limits set on us hold for sandboxes too.
-A machine that lets us make no group yields None; the caller then falls back to RLIMITs and says that it is weaker.
+Version 1 and version 2, whichever hierarchy of this machine holds the memory and pids controllers.
+Groups are made below the group this process is in (v1) or its nearest ancestor that hands both
+controllers down (v2), so limits set on us hold for sandboxes too. A machine that lets us make no
+group yields None; the caller then falls back to RLIMITs and says that it is weaker.
 """
 
 import os
@@ -23,12 +24,18 @@ class Hierarchy:
     version: int
     parents: dict[str, Path]
 
+    def group(self, name: str) -> "Group":
+        """The group called `name`, which need not exist yet."""
+        return Group(
+            version=self.version,
+            folders={c: p / f"{_PREFIX}{name}" for c, p in self.parents.items()},
+        )
+
     def create(self, name: str, *, memory_mib: int, pids: int, cpus: float) -> "Group":
         """A new group with these limits. Raises OSError."""
-        folders = {c: p / f"{_PREFIX}{name}" for c, p in self.parents.items()}
-        group = Group(version=self.version, folders=folders)
+        group = self.group(name)
         try:
-            for folder in set(folders.values()):
+            for folder in set(group.folders.values()):
                 folder.mkdir()
             group.limit(memory_mib=memory_mib, pids=pids, cpus=cpus)
         except OSError:
@@ -81,7 +88,7 @@ class Group:
             time.sleep(0.002)
 
     def remove(self) -> None:
-        """End what still runs and remove the group. Raises OSError if it stays busy for a second."""
+        """End what still runs, remove the group. Raises OSError if it stays busy for a second."""
         self.kill()
         for folder in set(self.folders.values()):
             _rmdir(folder)
@@ -112,8 +119,7 @@ def find_hierarchy() -> Hierarchy | None:
     """The hierarchy in which this process may make groups, or None."""
     own = dict(_own_groups())
     mounts = list(_mounts())
-    found = _find_v1(own, mounts) or _find_v2(own, mounts)
-    return found
+    return _find_v1(own, mounts) or _find_v2(own, mounts)
 
 
 def _own_groups() -> list[tuple[str, str]]:
@@ -124,7 +130,9 @@ def _own_groups() -> list[tuple[str, str]]:
 
 def _mounts() -> list[tuple[Path, str, list[str]]]:
     rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [(Path(row[1]), row[2], row[3].split(",")) for row in rows if row[2] in ("cgroup", "cgroup2")]
+    return [
+        (Path(row[1]), row[2], row[3].split(",")) for row in rows if row[2] in ("cgroup", "cgroup2")
+    ]
 
 
 def _find_v1(own: dict[str, str], mounts: list[tuple[Path, str, list[str]]]) -> Hierarchy | None:
@@ -153,6 +161,10 @@ def _find_v2(own: dict[str, str], mounts: list[tuple[Path, str, list[str]]]) -> 
 
 def _hands_down(parent: Path) -> bool:
     control = parent / "cgroup.subtree_control"
-    if not control.is_file() or not os.access(parent, os.W_OK) or not os.access(parent / "cgroup.procs", os.W_OK):
+    if (
+        not control.is_file()
+        or not os.access(parent, os.W_OK)
+        or not os.access(parent / "cgroup.procs", os.W_OK)
+    ):
         return False
     return {"memory", "pids"} <= set(control.read_text().split())

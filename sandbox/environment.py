@@ -1,7 +1,9 @@
-"""A task inside a sandbox: reset, step, patch. What the model wrote goes in, what it reads comes out; tokens are unknown here.
+"""A task inside a sandbox: reset, step, patch. What the model wrote goes in, what it reads comes
+out; tokens are unknown here.
 
-Exceptions of `sandbox.errors` rise out of `reset`, `step` and `patch`; `sandbox.errors.outcome_of` says what each means for the
-rollout. Grading happens elsewhere and never in the agent's sandbox: `sandbox.grading`, whose names are also offered here.
+Exceptions of `sandbox.errors` rise out of `reset`, `step` and `patch`; `sandbox.errors.outcome_of`
+says what each means for the rollout. Grading happens elsewhere and never in the agent's sandbox:
+`sandbox.grading`, whose names are also offered here.
 """
 
 import json
@@ -21,7 +23,9 @@ __all__ = ["Environment", "Grade", "GradeCache", "Limits", "StepResult", "grade"
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """One turn. `error` is set when the call could not be run; `exit_code` only when a tool ran and exited by itself."""
+    """One turn. `error` is set when the call could not be run; `exit_code` only when a tool ran and
+    exited by itself.
+    """
 
     action: Action | None
     error: str
@@ -37,7 +41,9 @@ class StepResult:
 class Environment:
     """One rollout's task and sandbox. Not thread-safe: one thread drives it."""
 
-    def __init__(self, task: Task, backend: Backend, *, labels: SandboxLabels, limits: Limits) -> None:
+    def __init__(
+        self, task: Task, backend: Backend, *, labels: SandboxLabels, limits: Limits
+    ) -> None:
         self._backend, self._limits = backend, limits
         self._spec: SandboxSpec = spec_of(task, labels=labels, limits=limits)
         self._sandbox: Sandbox | None = None
@@ -74,7 +80,9 @@ class Environment:
         )
 
     def patch(self) -> bytes:
-        """The agent's change as a git patch; empty when there is none. Raises SandboxDestroyed, SandboxGone."""
+        """The agent's change as a git patch; empty when there is none. Raises SandboxDestroyed,
+        SandboxGone.
+        """
         return self._ready().diff()
 
     def close(self) -> None:
@@ -87,7 +95,10 @@ class Environment:
         if action.tool == "execute_bash":
             argv, stdin = ["bash", "-c", action.arguments["cmd"]], None
         else:
-            argv, stdin = ["python3", "-I", "-S", f"/opt/tools/{action.tool}.py"], json.dumps(action.arguments).encode()
+            argv, stdin = (
+                ["python3", "-I", "-S", f"/opt/tools/{action.tool}.py"],
+                json.dumps(action.arguments).encode(),
+            )
         result = self._ready().exec(argv, stdin=stdin, timeout_s=self._limits.command_timeout_s)
         if OUTCOME_OF_END[result.end] is Outcome.INFRA:
             raise SandboxGone(f"{action.tool}: the sandbox ended under the command ({result.end})")

@@ -1,7 +1,9 @@
-"""Grade a patch: apply it in a fresh sandbox that never held the agent, lay the hidden tests there, run them, judge.
+"""Grade a patch: apply it in a fresh sandbox that never held the agent, lay the hidden tests there,
+run them, judge.
 
-The order matters: the patch is applied and everything that steers the test runner is put back to the task's own before the
-hidden tests exist. What the rewards rest on is `sandbox.verdict`; what is put back is `sandbox.protected`.
+The order matters: the patch is applied and everything that steers the test runner is put back to
+the task's own before the hidden tests exist. What the rewards rest on is `sandbox.verdict`; what is
+put back is `sandbox.protected`.
 """
 
 import hashlib
@@ -14,7 +16,14 @@ from dataclasses import dataclass, replace
 
 from sandbox import snapshot
 from sandbox.base import Backend, ExecResult, Sandbox, SandboxLabels
-from sandbox.errors import End, Outcome, SandboxGone, SandboxPathError, SandboxUnavailable, TasksetError
+from sandbox.errors import (
+    End,
+    Outcome,
+    SandboxGone,
+    SandboxPathError,
+    SandboxUnavailable,
+    TasksetError,
+)
 from sandbox.limits import Limits, spec_of
 from sandbox.protected import Protection, protect, read_changes
 from sandbox.task import Task
@@ -24,7 +33,8 @@ log = logging.getLogger(__name__)
 
 MAX_LOG_BYTES = 4 << 20
 _ATTEMPTS = 2
-"""Grading has no side effect outside its sandbox, so an infrastructure failure is tried once more."""
+"""Grading has no side effect outside its sandbox, so an infrastructure failure is tried once more.
+"""
 _APPLY_TIMEOUT_S = 60.0
 _TEST_ENV = {"PYTHONHASHSEED": "0", "TZ": "UTC"}
 
@@ -55,14 +65,20 @@ class Grade:
     """Taken from an earlier grading of the same patch."""
 
 
-def grade(task: Task, patch: bytes, backend: Backend, *, labels: SandboxLabels, limits: Limits) -> Grade:
+def grade(
+    task: Task, patch: bytes, backend: Backend, *, labels: SandboxLabels, limits: Limits
+) -> Grade:
     """The grade of `patch` on `task`. Raises TasksetError for a task that cannot be graded."""
     if not task.tests:
-        raise TasksetError(f"{task.task_id}: tests is empty: a task needs its hidden tests to be graded")
+        raise TasksetError(
+            f"{task.task_id}: tests is empty: a task needs its hidden tests to be graded"
+        )
     expected, began, reason = task.expected_output, time.monotonic(), ""
     for _ in range(_ATTEMPTS):
         try:
-            verdict, output = _grade_once(task, patch, backend, expected, labels=labels, limits=limits)
+            verdict, output = _grade_once(
+                task, patch, backend, expected, labels=labels, limits=limits
+            )
         except (SandboxUnavailable, SandboxGone, SandboxPathError) as error:
             log.warning("grading %s: %s", task.task_id, error)
             reason = f"No sandbox to grade in: {error}"
@@ -75,11 +91,25 @@ def grade(task: Task, patch: bytes, backend: Backend, *, labels: SandboxLabels, 
 
 
 def _infra(reason: str, seconds: float) -> Grade:
-    return Grade(reward=None, outcome=Outcome.INFRA, tests={}, flags=frozenset(), log=b"", seconds=seconds, reason=reason)
+    return Grade(
+        reward=None,
+        outcome=Outcome.INFRA,
+        tests={},
+        flags=frozenset(),
+        log=b"",
+        seconds=seconds,
+        reason=reason,
+    )
 
 
 def _grade_once(
-    task: Task, patch: bytes, backend: Backend, expected: dict[str, str], *, labels: SandboxLabels, limits: Limits
+    task: Task,
+    patch: bytes,
+    backend: Backend,
+    expected: dict[str, str],
+    *,
+    labels: SandboxLabels,
+    limits: Limits,
 ) -> tuple[Verdict, bytes]:
     sandbox = backend.create(spec_of(task, labels=labels, limits=limits))
     try:
@@ -100,7 +130,13 @@ def _grade_once(
 def _apply(sandbox: Sandbox, patch: bytes) -> Protection | Verdict:
     """Apply the patch; what of it must be undone, or the verdict on one that cannot be applied."""
     before = _pyproject(sandbox) if b"pyproject.toml" in patch else ""
-    result = sandbox.exec(["sh", "-c", _APPLY], stdin=patch, env=snapshot.GIT_ENV, timeout_s=_APPLY_TIMEOUT_S, max_output_bytes=MAX_LOG_BYTES)
+    result = sandbox.exec(
+        ["sh", "-c", _APPLY],
+        stdin=patch,
+        env=snapshot.GIT_ENV,
+        timeout_s=_APPLY_TIMEOUT_S,
+        max_output_bytes=MAX_LOG_BYTES,
+    )
     if result.end in (End.SANDBOX_GONE, End.UNKNOWN):
         raise SandboxGone(f"sandbox {sandbox.id}: ended while the patch was applied ({result.end})")
     if not result.ok:
@@ -120,7 +156,15 @@ def _undo(sandbox: Sandbox, protection: Protection) -> None:
     if protection.removed:
         _on_paths(sandbox, ["xargs", "-0", "rm", "-rf", "--"], protection.removed)
     if protection.restored:
-        checkout = ["git", "--literal-pathspecs", "checkout", "-q", "HEAD", "--pathspec-from-file=-", "--pathspec-file-nul"]
+        checkout = [
+            "git",
+            "--literal-pathspecs",
+            "checkout",
+            "-q",
+            "HEAD",
+            "--pathspec-from-file=-",
+            "--pathspec-file-nul",
+        ]
         _on_paths(sandbox, checkout, protection.restored)
 
 
@@ -128,26 +172,39 @@ def _on_paths(sandbox: Sandbox, argv: list[str], paths: tuple[str, ...]) -> None
     stdin = "\0".join((*paths, "")).encode("utf-8", "surrogateescape")
     result = sandbox.exec(argv, stdin=stdin, env=snapshot.GIT_ENV, timeout_s=_APPLY_TIMEOUT_S)
     if not result.ok:
-        raise SandboxGone(f"sandbox {sandbox.id}: {' '.join(argv[:2])} on {len(paths)} files: {result.stderr[-300:]!r}")
+        raise SandboxGone(
+            f"sandbox {sandbox.id}: {' '.join(argv[:2])} on {len(paths)} files: "
+            f"{result.stderr[-300:]!r}"
+        )
 
 
-def _run_tests(sandbox: Sandbox, task: Task, word: str, canary: str, timeout_s: float) -> ExecResult:
+def _run_tests(
+    sandbox: Sandbox, task: Task, word: str, canary: str, timeout_s: float
+) -> ExecResult:
     tests = {**task.tests, f"{canary}.py": f"def {canary}():\n    assert 1 + 1 == 3\n"}
     order = json.dumps({"word": word, "tests": tests}).encode()
     return sandbox.exec(
-        ["python3", "-I", "/opt/tools/run_tests.py"], stdin=order, env=_TEST_ENV, timeout_s=timeout_s, max_output_bytes=MAX_LOG_BYTES
+        ["python3", "-I", "/opt/tools/run_tests.py"],
+        stdin=order,
+        env=_TEST_ENV,
+        timeout_s=timeout_s,
+        max_output_bytes=MAX_LOG_BYTES,
     )
 
 
 class GradeCache:
-    """Grades by (task, patch), thread-safe: two threads that ask for the same patch grade it once. INFRA is never kept."""
+    """Grades by (task, patch), thread-safe: two threads that ask for the same patch grade it once.
+    INFRA is never kept.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._busy: dict[tuple[str, str], threading.Lock] = {}
         self._grades: dict[tuple[str, str], Grade] = {}
 
-    def grade(self, task: Task, patch: bytes, backend: Backend, *, labels: SandboxLabels, limits: Limits) -> Grade:
+    def grade(
+        self, task: Task, patch: bytes, backend: Backend, *, labels: SandboxLabels, limits: Limits
+    ) -> Grade:
         """As `sandbox.grading.grade`, with `reused` set when the grade was known."""
         key = (task.task_id, hashlib.sha256(patch).hexdigest())
         with self._lock:

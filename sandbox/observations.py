@@ -24,7 +24,9 @@ def observation(tool: str, result: ExecResult, *, timeout_s: float, max_chars: i
     if tool == "execute_bash":
         head = f"Exit code: {-1 if result.exit_code is None else result.exit_code}\n{head}"
     body, shortened = _cut_chars(body or "(no output)", max(0, max_chars - len(head)))
-    return Observation(head + body, cut or shortened or result.stdout_truncated or result.stderr_truncated)
+    return Observation(
+        head + body, cut or shortened or result.stdout_truncated or result.stderr_truncated
+    )
 
 
 def error_observation(error: str, max_chars: int) -> Observation:
@@ -55,7 +57,9 @@ def _cut_lines(text: str) -> tuple[str, bool]:
     left_out = len(lines) - _HEAD_LINES - _TAIL_LINES
     if left_out <= 0:
         return text, False
-    return "\n".join([*lines[:_HEAD_LINES], f"... {left_out} lines left out ...", *lines[-_TAIL_LINES:]]), True
+    return "\n".join(
+        [*lines[:_HEAD_LINES], f"... {left_out} lines left out ...", *lines[-_TAIL_LINES:]]
+    ), True
 
 
 def _cut_chars(text: str, limit: int) -> tuple[str, bool]:

@@ -1,7 +1,8 @@
-"""Run one bwrap command with a deadline and an output cap, in flat memory, and learn its end from bwrap's status fd.
+"""Run one bwrap command with a deadline and an output cap, in flat memory, and learn its end from
+bwrap's status fd.
 
-Nothing here knows what a sandbox looks like: it gets a complete command line. What the agent prints decides nothing; the
-exit code comes from a descriptor that the agent does not have.
+Nothing here knows what a sandbox looks like: it gets a complete command line. What the agent prints
+decides nothing; the exit code comes from a descriptor that the agent does not have.
 """
 
 import json
@@ -23,7 +24,9 @@ _DRAIN_S = 5.0
 
 @dataclass(kw_only=True)
 class Finished:
-    """What came of one command line. `exit_code` is the command's own; None if it never exited by itself."""
+    """What came of one command line. `exit_code` is the command's own; None if it never exited by
+    itself.
+    """
 
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
@@ -47,7 +50,9 @@ def run_confined(
     timeout_s: float,
     max_output_bytes: int,
 ) -> Finished:
-    """Run `command(status_fd, seccomp_fd)` to its end, the deadline or the cap. Raises OSError if it cannot be started."""
+    """Run `command(status_fd, seccomp_fd)` to its end, the deadline or the cap. Raises OSError if
+    it cannot be started.
+    """
     status_read, status_write = os.pipe()
     seccomp_read, seccomp_write = os.pipe()
     began = time.monotonic()
@@ -82,16 +87,29 @@ class _Loop:
     """The read loop of one command: three streams in, one out, a deadline."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], status: int, finished: Finished, stdin: bytes | None, deadline: float, cap: int
+        self,
+        process: subprocess.Popen[bytes],
+        status: int,
+        finished: Finished,
+        stdin: bytes | None,
+        deadline: float,
+        cap: int,
     ) -> None:
-        self.process, self.status, self.finished, self.deadline, self.cap = process, status, finished, deadline, cap
+        self.process, self.status, self.finished, self.deadline, self.cap = (
+            process,
+            status,
+            finished,
+            deadline,
+            cap,
+        )
         self.stdin = memoryview(stdin or b"")
         self.status_bytes = bytearray()
         self.init: int | None = None
         self.selector = selectors.DefaultSelector()
 
     def run(self) -> None:
-        assert self.process.stdout and self.process.stderr
+        assert self.process.stdout
+        assert self.process.stderr
         try:
             self._read_from(self.process.stdout.fileno(), "stdout")
             self._read_from(self.process.stderr.fileno(), "stderr")
@@ -130,7 +148,9 @@ class _Loop:
     def _feed(self, fd: int) -> None:
         assert self.process.stdin
         try:
-            self.stdin = self.stdin[os.write(fd, self.stdin[:_CHUNK]) :] if self.stdin else self.stdin
+            self.stdin = (
+                self.stdin[os.write(fd, self.stdin[:_CHUNK]) :] if self.stdin else self.stdin
+            )
         except BlockingIOError:
             return
         except BrokenPipeError:

@@ -1,4 +1,5 @@
-"""Which files of a patch the grader does not take over: what decides how tests run belongs to the task, not to the agent.
+"""Which files of a patch the grader does not take over: what decides how tests run belongs to the
+task, not to the agent.
 
 Pure: paths and file contents in, decisions out. Putting the files back is `sandbox.grading`'s work.
 """
@@ -9,7 +10,15 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 HIDDEN_TESTS = "r2e_tests"
-_RUNNER_FILES = {"conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg"}
+_RUNNER_FILES = {
+    "conftest.py",
+    "pytest.ini",
+    ".pytest.ini",
+    "pytest.toml",
+    ".pytest.toml",
+    "tox.ini",
+    "setup.cfg",
+}
 _STARTUP_FILES = {"sitecustomize.py", "usercustomize.py"}
 _SHADOWED = {"pytest", "_pytest", "pluggy", "iniconfig"}
 """Top-level names that would stand in for the test runner itself."""
@@ -61,7 +70,9 @@ def _flag(change: Change, pyproject: tuple[str, str]) -> str:
         return "startup_hook"
     if path.name in _RUNNER_FILES or path.parts[0] == HIDDEN_TESTS or _shadows(path):
         return "edited_tests"
-    if change.path == "pyproject.toml" and _pytest_table(pyproject[0]) != _pytest_table(pyproject[1]):
+    if change.path == "pyproject.toml" and _pytest_table(pyproject[0]) != _pytest_table(
+        pyproject[1]
+    ):
         return "edited_tests"
     if change.status != "A" and _is_test(path):
         return "edited_tests"

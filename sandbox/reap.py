@@ -1,6 +1,8 @@
-"""Remove what sandboxes left behind: `python -m sandbox.reap` finds records whose holder is dead, or that have expired.
+"""Remove what sandboxes left behind: `python -m sandbox.reap` finds records whose holder is dead,
+or that have expired.
 
-It reads locks, never guesses by process id. A sandbox's namespaces and files need no reaping: they die with their holder.
+It reads locks, never guesses by process id. A sandbox's namespaces and files need no reaping: they
+die with their holder.
 """
 
 import argparse
@@ -21,7 +23,9 @@ class _Closable(Protocol):
 
 
 def reap_records(state: Path, *, run: str | None, held: Mapping[str, _Closable]) -> ReapReport:
-    """Remove the sandboxes recorded in `state` that nobody may keep; `held` are those of the calling process."""
+    """Remove the sandboxes recorded in `state` that nobody may keep; `held` are those of the
+    calling process.
+    """
     examined, removed, errors = 0, [], []
     for path, record in read_records(state):
         examined += 1
@@ -49,14 +53,25 @@ def _reap_one(path: Path, record: Record, run: str | None, own: _Closable | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sandbox.reap", description="Remove abandoned sandboxes.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox.reap", description="Remove abandoned sandboxes."
+    )
     parser.add_argument("--backend", choices=sorted(BACKENDS), default="bubblewrap")
     parser.add_argument("--run", help="remove all sandboxes of this run, whoever holds them")
-    parser.add_argument("--state", type=Path, default=STATE, help="folder of the records (bubblewrap; default: %(default)s)")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=STATE,
+        help="folder of the records (bubblewrap; default: %(default)s)",
+    )
     args = parser.parse_args(argv)
     options = {"state": args.state} if args.backend == "bubblewrap" else {}
     report = load_backend(args.backend, **options).reap(run=args.run)
-    print(json.dumps({"examined": report.examined, "removed": report.removed, "errors": report.errors}))
+    print(
+        json.dumps(
+            {"examined": report.examined, "removed": report.removed, "errors": report.errors}
+        )
+    )
     return 1 if report.errors else 0
 
 

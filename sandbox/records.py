@@ -1,7 +1,9 @@
-"""What is left of a sandbox when its holder is killed, written down so that a reaper can find and remove it.
+"""What is left of a sandbox when its holder is killed, written down so that a reaper can find and
+remove it.
 
-One JSON file a sandbox, locked by the process that holds the sandbox: the kernel drops the lock when that process dies, however it
-dies, so "is the owner alive" needs no guess about process ids. Namespaces and files need no record: they die with their holder.
+One JSON file a sandbox, locked by the process that holds the sandbox: the kernel drops the lock
+when that process dies, however it dies, so "is the owner alive" needs no guess about process ids.
+Namespaces and files need no record: they die with their holder.
 """
 
 import fcntl
@@ -61,7 +63,9 @@ def read_records(state: Path) -> Iterator[tuple[Path, Record]]:
 
 @contextmanager
 def claim(path: Path) -> Iterator[bool]:
-    """Whether the holder of the record at `path` is dead; while the block runs nobody else may claim it."""
+    """Whether the holder of the record at `path` is dead; while the block runs nobody else may
+    claim it.
+    """
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

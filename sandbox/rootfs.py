@@ -1,8 +1,10 @@
-"""The composed root: what a bubblewrap sandbox sees as `/`, and the slim Python that lies in it at /opt/python.
+"""The composed root: what a bubblewrap sandbox sees as `/`, and the slim Python that lies in it at
+/opt/python.
 
-Never the host's `/`: a read-only /usr, a copied Python prefix that holds pytest, our tools, a handful of files in /etc,
-and nothing of /run, /var, /home, /root or the host's /tmp. `python -m sandbox.rootfs` builds the prefix ahead of time; a backend
-builds it on first use otherwise. What is writable, and what namespaces surround it, is `sandbox.bubblewrap`'s affair.
+Never the host's `/`: a read-only /usr, a copied Python prefix that holds pytest, our tools, a
+handful of files in /etc, and nothing of /run, /var, /home, /root or the host's /tmp. `python -m
+sandbox.rootfs` builds the prefix ahead of time; a backend builds it on first use otherwise. What is
+writable, and what namespaces surround it, is `sandbox.bubblewrap`'s affair.
 """
 
 import argparse
@@ -24,12 +26,24 @@ COMPOSED_IMAGE = "deepswe-studio/starter:1"
 PYTHON_CACHE = Path(__file__).resolve().parent.parent / "var" / "sandbox-python"
 TOOLS = Path(__file__).resolve().parent / "tools"
 DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
-LEFT_OUT = ("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "dist-packages")
+LEFT_OUT = (
+    "test",
+    "tests",
+    "idlelib",
+    "tkinter",
+    "turtledemo",
+    "ensurepip",
+    "lib2to3",
+    "site-packages",
+    "dist-packages",
+)
 LAYOUT = "2"
 """Raised when the layout of the prefix changes, so that an older cache is not used."""
 
 _ETC = {
-    "passwd": "root:x:0:0:root:/home/agent:/bin/sh\nagent:x:1000:1000:agent:/home/agent:/bin/bash\n",
+    "passwd": (
+        "root:x:0:0:root:/home/agent:/bin/sh\nagent:x:1000:1000:agent:/home/agent:/bin/bash\n"
+    ),
     "group": "root:x:0:\nagent:x:1000:\n",
     "hosts": "127.0.0.1 localhost\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
@@ -37,9 +51,11 @@ _ETC = {
 
 
 def python_prefix(cache: Path = PYTHON_CACHE) -> Path:
-    """The folder of the sandbox's Python below `cache`, built if it is not there yet (seconds, about 60 MB).
+    """The folder of the sandbox's Python below `cache`, built if it is not there yet (seconds,
+    about 60 MB).
 
-    Raises SandboxUnavailable if pytest, which grading needs, is not installed beside the running Python.
+    Raises SandboxUnavailable if pytest, which grading needs, is not installed beside the running
+    Python.
     """
     prefix = cache / _fingerprint()
     if not prefix.is_dir():
@@ -51,7 +67,9 @@ def _fingerprint() -> str:
     try:
         versions = [f"{name}={distribution(name).version}" for name in DISTRIBUTIONS]
     except PackageNotFoundError as error:
-        raise SandboxUnavailable(f"sandbox Python: {error.name} is not installed here: pip install pytest") from error
+        raise SandboxUnavailable(
+            f"sandbox Python: {error.name} is not installed here: pip install pytest"
+        ) from error
     text = "\n".join([LAYOUT, sys.version, sysconfig.get_platform(), *versions])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -91,14 +109,22 @@ def _copy_interpreter(prefix: Path) -> None:
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
-    return {n for n in names if n in LEFT_OUT or n.startswith("config-") or n.endswith((".opt-1.pyc", ".opt-2.pyc"))}
+    return {
+        n
+        for n in names
+        if n in LEFT_OUT or n.startswith("config-") or n.endswith((".opt-1.pyc", ".opt-2.pyc"))
+    }
 
 
 def _shared_libraries() -> list[Path]:
     """libpython, when the interpreter is linked against one outside /usr (pyenv, conda)."""
     libdir = Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib")
     shared = sysconfig.get_config_var("Py_ENABLE_SHARED")
-    return sorted(libdir.glob(f"lib{_PYTHON}*.so*")) if shared and not libdir.is_relative_to("/usr") else []
+    return (
+        sorted(libdir.glob(f"lib{_PYTHON}*.so*"))
+        if shared and not libdir.is_relative_to("/usr")
+        else []
+    )
 
 
 def _copy_distributions(site: Path) -> None:
@@ -115,7 +141,9 @@ def _copy_distributions(site: Path) -> None:
 
 
 def library_link() -> tuple[str, str] | None:
-    """(target, link) that lets a shared libpython be found where the interpreter was linked to look; None if not needed."""
+    """(target, link) that lets a shared libpython be found where the interpreter was linked to
+    look; None if not needed.
+    """
     if not _shared_libraries():
         return None
     return "/opt/python/lib", str(sysconfig.get_config_var("LIBDIR"))
@@ -129,12 +157,18 @@ def write_etc(folder: Path) -> None:
 
 
 def composed_root(stage: str, image: str | None) -> list[str]:
-    """bwrap arguments that build `/` from what lies staged at `stage`; from the unpacked `image` when given."""
+    """bwrap arguments that build `/` from what lies staged at `stage`; from the unpacked `image`
+    when given.
+    """
     base = _image_root(image) if image else _host_usr()
     link = library_link()
     return [
         *base,
-        *(arg for folder in ("/etc", "/home", "/opt", "/root") for arg in ("--dir", folder, "--chmod", "0755", folder)),
+        *(
+            arg
+            for folder in ("/etc", "/home", "/opt", "/root")
+            for arg in ("--dir", folder, "--chmod", "0755", folder)
+        ),
         *("--ro-bind", f"{stage}/python", "/opt/python"),
         *("--ro-bind", f"{stage}/tools", "/opt/tools"),
         *(("--symlink", *link) if link else ()),
@@ -153,22 +187,45 @@ def _host_usr() -> list[str]:
     for name in ("local", "src"):
         if (Path("/usr") / name).is_dir():
             args += ["--tmpfs", f"/usr/{name}", "--remount-ro", f"/usr/{name}"]
-    return [*args, "--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    return [
+        *args,
+        "--ro-bind-try",
+        "/etc/alternatives",
+        "/etc/alternatives",
+        "--ro-bind-try",
+        "/etc/ld.so.cache",
+        "/etc/ld.so.cache",
+    ]
 
 
 def _image_root(image: str) -> list[str]:
-    tops = sorted(p.name for p in Path(image).iterdir() if p.name not in ("proc", "dev", "sys", "tmp", "testbed", "home", "root", "run"))
+    tops = sorted(
+        p.name
+        for p in Path(image).iterdir()
+        if p.name not in ("proc", "dev", "sys", "tmp", "testbed", "home", "root", "run")
+    )
     args: list[str] = []
     for name in tops:
         top = Path(image) / name
         link = top.is_symlink()
-        args += ["--symlink", str(top.readlink()), f"/{name}"] if link else ["--ro-bind", f"{image}/{name}", f"/{name}"]
+        args += (
+            ["--symlink", str(top.readlink()), f"/{name}"]
+            if link
+            else ["--ro-bind", f"{image}/{name}", f"/{name}"]
+        )
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m sandbox.rootfs", description="Build the sandbox's Python.")
-    parser.add_argument("--cache", type=Path, default=PYTHON_CACHE, help="folder to build below (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox.rootfs", description="Build the sandbox's Python."
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=PYTHON_CACHE,
+        help="folder to build below (default: %(default)s)",
+    )
     print(python_prefix(parser.parse_args(argv).cache))
 
 

@@ -1,8 +1,10 @@
-"""A repository's base commit and the patch against it, made with git but never with the agent's git.
+"""A repository's base commit and the patch against it, made with git but never with the agent's
+git.
 
-`base_archive` gives the working tree a fresh repository of one commit, so that no ref, reflog or object of the future is in reach.
-`diff_argv` compares the working tree, read-only, with a copy of that repository which the agent never held: no hook,
-filter, attribute or configuration of the agent's is honoured. Both run inside a sandbox; this module holds the scripts only.
+`base_archive` gives the working tree a fresh repository of one commit, so that no ref, reflog or
+object of the future is in reach. `diff_argv` compares the working tree, read-only, with a copy of
+that repository which the agent never held: no hook, filter, attribute or configuration of the
+agent's is honoured. Both run inside a sandbox; this module holds the scripts only.
 """
 
 import io
@@ -78,16 +80,20 @@ git -c advice.addEmbeddedRepo=false add -A --ignore-errors . >&2 || true
 exec git diff --cached --binary --full-index --no-ext-diff --no-textconv --no-color --no-renames \\
   --src-prefix=a/ --dst-prefix=b/ HEAD --
 """
-"""$1 an empty scratch folder, $2 the working tree, stdin the archive `Base.git`: the patch on stdout."""
+"""$1 an empty scratch folder, $2 the working tree, stdin the archive `Base.git`: the patch on
+stdout.
+"""
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
-    """`files` by relative path as a tar archive. Raises ValueError for a path that leaves the tree."""
+    """`files` by relative path as a tar archive. Raises ValueError for a path out of the tree."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, data in files.items():
             if name.startswith("/") or ".." in name.split("/"):
-                raise ValueError(f"file {name!r}: give a path relative to the repository, without ..")
+                raise ValueError(
+                    f"file {name!r}: give a path relative to the repository, without .."
+                )
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o644
             archive.addfile(member, io.BytesIO(data))

@@ -1,7 +1,8 @@
 """From one test run to a reward: pure, so that every rule can be tested by hand-made reports.
 
-The rules: the expected ids, no more and no fewer, each with its status; pytest's exit code and its count of tests agree with the
-statuses read; a canary test that must fail did fail. Anything else is reward 0 with a reason of one sentence.
+The rules: the expected ids, no more and no fewer, each with its status; pytest's exit code and its
+count of tests agree with the statuses read; a canary test that must fail did fail. Anything else is
+reward 0 with a reason of one sentence.
 """
 
 import json
@@ -76,7 +77,9 @@ def _status(when: str, outcome: str, xfail: bool) -> str:
 
 
 def named(statuses: Mapping[str, str], canary: str) -> dict[str, str]:
-    """R2E-Gym's names (node id after the first `::`, joined by dots) of what passed, failed or broke; the canary left out."""
+    """R2E-Gym's names (node id after the first `::`, joined by dots) of what passed, failed or
+    broke; the canary left out.
+    """
     tests: dict[str, str] = {}
     for node, status in statuses.items():
         name = ".".join(node.split("::")[1:])
@@ -87,7 +90,9 @@ def named(statuses: Mapping[str, str], canary: str) -> dict[str, str]:
     return tests
 
 
-def judge(result: ExecResult, word: str, canary: str, expected: Mapping[str, str], flags: frozenset[str]) -> Verdict:
+def judge(
+    result: ExecResult, word: str, canary: str, expected: Mapping[str, str], flags: frozenset[str]
+) -> Verdict:
     """The verdict on one run. `canary` is part of the node id of the test that must fail."""
     report = read_report(result.stdout, word)
     tests = named(report.statuses, canary)
@@ -98,14 +103,26 @@ def judge(result: ExecResult, word: str, canary: str, expected: Mapping[str, str
         found.add("truncated_output")
     outcome = OUTCOME_OF_END[result.end]
     if outcome is Outcome.INFRA:
-        return Verdict(reward=None, outcome=outcome, tests={}, flags=frozenset(found), reason=f"The sandbox ended under the tests ({result.end}).")
+        return Verdict(
+            reward=None,
+            outcome=outcome,
+            tests={},
+            flags=frozenset(found),
+            reason=f"The sandbox ended under the tests ({result.end}).",
+        )
     canary_statuses = {status for node, status in report.statuses.items() if canary in node}
     if report.lies or "PASSED" in canary_statuses:
         found.add("tampered")
-        reason = "A test that must fail was reported as passed: the patch interferes with the test runner."
+        reason = "A test that must fail was reported as passed: the patch steers the test runner."
     else:
         reason = _doubt(result, report, canary_statuses) or _mismatch(tests, expected)
-    return Verdict(reward=0.0 if reason else 1.0, outcome=outcome, tests=tests, flags=frozenset(found), reason=reason or _passed(expected))
+    return Verdict(
+        reward=0.0 if reason else 1.0,
+        outcome=outcome,
+        tests=tests,
+        flags=frozenset(found),
+        reason=reason or _passed(expected),
+    )
 
 
 _ENDS = {
@@ -122,11 +139,16 @@ def _doubt(result: ExecResult, report: Report, canary_statuses: set[str]) -> str
     if report.end_code is None:
         return f"The test run ended early, with exit code {result.exit_code}."
     if result.exit_code != report.end_code or report.end_code != _TESTS_FAILED:
-        return f"pytest's exit code {report.end_code} does not agree with the statuses read (process exit code {result.exit_code})."
+        return (
+            f"pytest's exit code {report.end_code} does not agree with the statuses read "
+            f"(process exit code {result.exit_code})."
+        )
     if canary_statuses != {"FAILED"}:
         return "The canary test did not run."
     if set(report.collected) != set(report.statuses):
-        return f"pytest collected {len(report.collected)} tests and reported {len(report.statuses)}."
+        return (
+            f"pytest collected {len(report.collected)} tests and reported {len(report.statuses)}."
+        )
     return ""
 
 
@@ -135,9 +157,15 @@ def _mismatch(tests: Mapping[str, str], expected: Mapping[str, str]) -> str:
     missing = [name for name in expected if name not in tests]
     extra = [name for name in tests if name not in expected]
     if wrong:
-        return f"{len(wrong)} of {len(expected)} tests not as expected: {wrong[0]} {tests[wrong[0]]}, wanted {expected[wrong[0]]}."
+        first = wrong[0]
+        return (
+            f"{len(wrong)} of {len(expected)} tests not as expected: "
+            f"{first} {tests[first]}, wanted {expected[first]}."
+        )
     if missing:
-        return f"{len(missing)} of {len(expected)} expected tests did not run, {missing[0]} for one."
+        return (
+            f"{len(missing)} of {len(expected)} expected tests did not run, {missing[0]} for one."
+        )
     return f"{len(extra)} tests ran that are not expected, {extra[0]} for one." if extra else ""
 
 

@@ -1,9 +1,13 @@
-"""file_editor: view, create and edit files, inside the sandbox, as the agent. Parameters are one JSON object on stdin.
+"""file_editor: view, create and edit files, inside the sandbox, as the agent. Parameters are one
+JSON object on stdin.
 
-Stands alone: started as `python3 -I -S`, standard library only. Exit code 0 when done, 1 with a message for the model.
-Bytes that are not UTF-8 survive an edit unchanged.
+Stands alone: started as `python3 -I -S`, standard library only. Exit code 0 when done, 1 with a
+message for the model. Bytes that are not UTF-8 survive an edit unchanged.
 """
 
+# No pathlib here: its import would be half of this tool's start-up time.
+
+import io
 import json
 import os
 import sys
@@ -22,6 +26,7 @@ class Refused(Exception):
 
 
 def main() -> int:
+    assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     arguments = json.load(sys.stdin)
     path = resolve(arguments["path"].strip())
@@ -40,7 +45,7 @@ def resolve(path: str) -> str:
     return os.path.normpath(os.path.join(ROOT, path))
 
 
-def view(path: str, arguments: dict) -> str:
+def view(path: str, arguments: dict[str, str]) -> str:
     if os.path.isdir(path):
         return listing(path)
     lines = read(path).removesuffix("\n").split("\n")
@@ -48,7 +53,9 @@ def view(path: str, arguments: dict) -> str:
     if chosen:
         first, last = view_range(chosen, len(lines))
         return numbered(path, lines[first - 1 : last], first)
-    concise = arguments.get("concise", "").strip().lower() == "true" or len(lines) > CONCISE_ABOVE_LINES
+    concise = (
+        arguments.get("concise", "").strip().lower() == "true" or len(lines) > CONCISE_ABOVE_LINES
+    )
     if concise and path.endswith(".py"):
         return numbered_around(path, lines, elided(lines))
     return numbered(path, lines, 1)
@@ -58,23 +65,31 @@ def listing(path: str) -> str:
     rows = []
     for folder, folders, files in os.walk(path):
         depth = 0 if folder == path else folder[len(path) :].count("/")
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__pycache__") if depth < 2 else []
-        rows += [f"{folder}/"] + [os.path.join(folder, f) for f in sorted(files) if not f.startswith(".")]
+        folders[:] = (
+            sorted(f for f in folders if not f.startswith(".") and f != "__pycache__")
+            if depth < 2
+            else []
+        )
+        rows += [f"{folder}/"] + [
+            os.path.join(folder, f) for f in sorted(files) if not f.startswith(".")
+        ]
     return clipped("\n".join(rows[:200]))
 
 
-def view_range(text: str, count: int) -> tuple:
+def view_range(text: str, count: int) -> tuple[int, int]:
     try:
         first, last = (int(n) for n in text.strip("[]()").split(","))
     except ValueError:
         raise Refused("view_range must be two line numbers, like [1, 20].") from None
     last = count if last == -1 else last
     if not 1 <= first <= last:
-        raise Refused(f"view_range [{first}, {last}] is not valid: the file has lines 1 to {count}.")
+        raise Refused(
+            f"view_range [{first}, {last}] is not valid: the file has lines 1 to {count}."
+        )
     return first, min(last, count)
 
 
-def elided(lines: list) -> set:
+def elided(lines: list[str]) -> set[int]:
     """Numbers of the lines inside long function bodies; none when the file does not parse."""
     import ast
 
@@ -82,36 +97,40 @@ def elided(lines: list) -> set:
         tree = ast.parse("\n".join(lines))
     except (SyntaxError, ValueError):
         return set()
-    hidden = set()
+    hidden: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            first, last = node.body[0].lineno, node.end_lineno
+            first, last = node.body[0].lineno, node.end_lineno or 0
             if last - first + 1 > ELIDED_BODY_LINES:
                 hidden |= set(range(first, last + 1))
     return hidden
 
 
-def numbered_around(path: str, lines: list, hidden: set) -> str:
+def numbered_around(path: str, lines: list[str], hidden: set[int]) -> str:
     rows, gap = [], 0
     for number, line in enumerate(lines, 1):
         if number in hidden:
             gap += 1
             continue
         if gap:
-            rows.append(f"       ... {gap} lines hidden: view them by view_range [{number - gap}, {number - 1}]")
+            rows.append(gap_row(gap, number - 1))
             gap = 0
         rows.append(f"{number:6}\t{line}")
     if gap:
-        rows.append(f"       ... {gap} lines hidden: view them by view_range [{len(lines) - gap + 1}, {len(lines)}]")
+        rows.append(gap_row(gap, len(lines)))
     return clipped(f"Here's {path} with long functions hidden:\n" + "\n".join(rows))
 
 
-def numbered(path: str, lines: list, first: int) -> str:
+def gap_row(count: int, last: int) -> str:
+    return f"       ... {count} lines hidden: view them by view_range [{last - count + 1}, {last}]"
+
+
+def numbered(path: str, lines: list[str], first: int) -> str:
     rows = "\n".join(f"{number:6}\t{line}" for number, line in enumerate(lines, first))
     return clipped(f"Here's the result of running `cat -n` on {path}:\n{rows}")
 
 
-def create(path: str, arguments: dict) -> str:
+def create(path: str, arguments: dict[str, str]) -> str:
     if os.path.lexists(path):
         raise Refused(f"File already exists at: {path}. Use str_replace to edit it.")
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -120,20 +139,32 @@ def create(path: str, arguments: dict) -> str:
     return f"File created successfully at: {path}"
 
 
-def str_replace(path: str, arguments: dict) -> str:
+def str_replace(path: str, arguments: dict[str, str]) -> str:
     old, new, text = arguments["old_str"], arguments.get("new_str", ""), read(path)
     if not old:
         raise Refused("old_str is empty. Copy the text to replace from the file.")
     count = text.count(old)
     if count == 0:
-        raise Refused(f"No replacement performed: old_str `{short(old)}` did not appear verbatim in {path}.{hint(text, old)}")
+        raise Refused(
+            f"No replacement performed: old_str `{short(old)}` did not appear verbatim in {path}."
+            + hint(text, old)
+        )
     if count > 1:
         at = [str(text[: found(text, old, n)].count("\n") + 1) for n in range(count)][:5]
-        raise Refused(f"No replacement performed: old_str appears {count} times (lines {', '.join(at)}). Add lines around it.")
+        raise Refused(
+            f"No replacement performed: old_str appears {count} times (lines {', '.join(at)}). "
+            "Add lines around it."
+        )
     if old == new:
         raise Refused("No replacement performed: new_str is the same as old_str.")
     start = text.index(old)
-    return edited(path, text, text[:start] + new + text[start + len(old) :], text[:start].count("\n"), new.count("\n"))
+    return edited(
+        path,
+        text,
+        text[:start] + new + text[start + len(old) :],
+        text[:start].count("\n"),
+        new.count("\n"),
+    )
 
 
 def found(text: str, part: str, n: int) -> int:
@@ -151,11 +182,13 @@ def hint(text: str, old: str) -> str:
             return f" Line breaks or indentation differ: the file has `{short(line)}`."
     import difflib
 
-    close = difflib.get_close_matches(wanted, [line.strip() for line in text.split("\n")], n=1, cutoff=0.6)
+    close = difflib.get_close_matches(
+        wanted, [line.strip() for line in text.split("\n")], n=1, cutoff=0.6
+    )
     return f" Closest line: `{short(close[0])}`." if close else ""
 
 
-def insert(path: str, arguments: dict) -> str:
+def insert(path: str, arguments: dict[str, str]) -> str:
     text = read(path)
     lines = text.split("\n")
     try:
@@ -169,7 +202,9 @@ def insert(path: str, arguments: dict) -> str:
 
 
 def edited(path: str, before: str, after: str, line: int, extra: int) -> str:
-    """Write `after` and show the lines around 0-based `line`, where `extra` more lines than one are new."""
+    """Write `after` and show the lines around 0-based `line`, where `extra` more lines than one are
+    new.
+    """
     remember(path, before)
     write(path, after)
     first = max(0, line - SNIPPET_LINES)
@@ -178,7 +213,7 @@ def edited(path: str, before: str, after: str, line: int, extra: int) -> str:
     return clipped(f"The file {path} has been edited:\n{rows}")
 
 
-def undo_edit(path: str, arguments: dict) -> str:
+def undo_edit(path: str, arguments: dict[str, str]) -> str:
     history = load_history()
     for index in range(len(history) - 1, -1, -1):
         if history[index][0] == path:
@@ -189,11 +224,11 @@ def undo_edit(path: str, arguments: dict) -> str:
     raise Refused(f"No edit of {path} to undo.")
 
 
-def remember(path: str, before: "str | None") -> None:
+def remember(path: str, before: str | None) -> None:
     save_history([*load_history(), [path, before]][-MAX_UNDO:])
 
 
-def load_history() -> list:
+def load_history() -> list[list[str | None]]:
     try:
         with open(STATE, encoding="utf-8") as file:
             history = json.load(file)
@@ -202,7 +237,7 @@ def load_history() -> list:
     return history if isinstance(history, list) else []
 
 
-def save_history(history: list) -> None:
+def save_history(history: list[list[str | None]]) -> None:
     with open(STATE, "w", encoding="utf-8") as file:
         json.dump(history, file)
 
@@ -232,7 +267,11 @@ def write(path: str, text: str) -> None:
 
 
 def clipped(text: str) -> str:
-    return text if len(text) <= MAX_CHARS else text[:MAX_CHARS] + "\n... cut: use view_range to see the rest"
+    return (
+        text
+        if len(text) <= MAX_CHARS
+        else text[:MAX_CHARS] + "\n... cut: use view_range to see the rest"
+    )
 
 
 def short(text: str) -> str:
@@ -240,7 +279,13 @@ def short(text: str) -> str:
     return text if len(text) <= 60 else text[:60] + "..."
 
 
-COMMANDS = {"view": view, "create": create, "str_replace": str_replace, "insert": insert, "undo_edit": undo_edit}
+COMMANDS = {
+    "view": view,
+    "create": create,
+    "str_replace": str_replace,
+    "insert": insert,
+    "undo_edit": undo_edit,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
