@@ -1,5 +1,6 @@
 # The commands of this project. Each makes what it needs first; none needs an account, a GPU, Docker, Redis or PostgreSQL
-# but `make test`, which installs and starts its own PostgreSQL and Redis.
+# but `make test`, which installs and starts its own PostgreSQL and Redis. ARGS go to the studio:
+# make demo ARGS='--port 8080'
 
 export VENV ?= .venv
 BIN := $(VENV)/bin
@@ -13,10 +14,10 @@ setup: ## install everything that a run needs
 	@scripts/setup.sh
 
 demo: setup ## train the starter model and watch it learn in a browser
-	@$(BIN)/python manage.py studio --demo
+	@$(BIN)/python manage.py studio --demo $(ARGS)
 
 dev: setup ## web server and workers on this machine
-	@$(BIN)/python manage.py studio
+	@$(BIN)/python manage.py studio $(ARGS)
 
 test: ## everything that must hold: lint, then all tests
 	@scripts/setup.sh --tests
@@ -26,12 +27,13 @@ test: ## everything that must hold: lint, then all tests
 lint: ## style, types, layers, templates, migrations
 	@scripts/lint.sh
 
-bench: setup ## one starter step here and in TRL, and the ratios
+bench: ## one starter step here and in TRL, and the ratios
+	@scripts/setup.sh --bench
 	@$(BIN)/python -m benchmarks.step_time
 
 lock: ## resolve requirements*.txt into locks/ again
 	@scripts/lock.sh
 
 clean: ## remove what set-up made; runs under var/ stay
-	rm -rf $(VENV) node_modules static/vendor staticfiles var/models var/sandbox-python var/setup.log
+	rm -rf $(VENV) $(VENV)-bench node_modules static/vendor staticfiles var/models var/sandbox-python var/setup.log
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

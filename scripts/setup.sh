@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Make this checkout ready to run: system packages, virtual environment, browser assets, starter model, sandbox.
 #
-# Usage: scripts/setup.sh [--tests]     --tests adds what `make test` and `make lint` need
+# Usage: scripts/setup.sh [--tests | --bench]
+#   --tests  adds what `make test` and `make lint` need
+#   --bench  adds the virtual environment of the trainer that `make bench` compares with, VENV-bench
 #
 # VENV names the virtual environment (default .venv) and PYTHON the interpreter that makes it (default python3.11).
 # Everything is installed from the lock files, and nothing is repeated while they stay the same.
@@ -9,7 +11,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-TESTS=${1:-}
+TESTS=
+BENCH=
+case ${1:-} in
+'') ;;
+--tests) TESTS=yes ;;
+--bench) BENCH=yes ;;
+*) echo "setup: $1: unknown; use --tests, --bench or nothing" >&2 && exit 2 ;;
+esac
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-python3.11}
 LOG=var/setup.log
@@ -133,6 +142,7 @@ install_packages() {
     [ "$ENGINE" = gpu ] || install_torch
     install_lock "$ENGINE"
     [ ! "$TESTS" ] || install_lock dev
+    [ ! "$BENCH" ] || (VENV=$VENV-bench && make_virtual_environment && install_torch && install_lock bench)
 }
 
 install_torch() {
