@@ -1,5 +1,13 @@
 """The addresses of the `tasksets` app."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from webapp.tasksets import views
+
+app_name = "tasksets"
+
+urlpatterns = [
+    path("tasksets/", views.taskset_list, name="list"),
+    path("tasksets/<str:name>/", views.taskset_page, name="taskset"),
+    path("tasks/<path:task_id>/", views.task_page, name="task"),
+]

@@ -1,0 +1,181 @@
+"""The forms of the `runs` pages: a whole run's configuration, and how the curves are drawn.
+
+`RunForm` has one field for each field of TrainConfig and leaves all judging to `trainer.config`, so that the page, the
+command line and the API refuse the same values with the same words.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.forms.boundfield import BoundField
+
+from trainer.config import ConfigError, TrainConfig, parse_config
+from webapp.runs.charts import Axes
+from webapp.runs.configs import ConfigField, ConfigSection, config_sections, shown, value_at
+
+MAIN_FIELDS = (
+    "num_steps",
+    "seed",
+    "tasks.difficulties",
+    "tasks.limit",
+    "tasks.tasks_per_step",
+    "rollout.group_size",
+    "rollout.temperature",
+    "optimizer.learning_rate",
+    "evaluation.every_steps",
+)
+"""Shown first; all others are folded into their sections."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormField:
+    """A field of the form with what the page says about it."""
+
+    config: ConfigField
+    bound: BoundField
+    recipe_value: str
+    differs: bool
+    """From the recipe, as it stands in the form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormSection:
+    section: ConfigSection
+    fields: list[FormField]
+
+    @property
+    def num_different(self) -> int:
+        return sum(field.differs for field in self.fields)
+
+    @property
+    def is_open(self) -> bool:
+        return any(field.bound.errors or field.differs for field in self.fields)
+
+
+class RunForm(forms.Form):
+    """Name and configuration of a new run. After `is_valid()`, `config` is its TrainConfig."""
+
+    name = forms.CharField(
+        max_length=120,
+        widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
+    )
+    config: TrainConfig
+
+    def __init__(
+        self, data: Any, *, recipe: dict[str, Any], base: dict[str, Any], name: str
+    ) -> None:
+        """`base` fills the form; `recipe` is what its values are compared with."""
+        super().__init__(data, initial={"name": name}, prefix=None, label_suffix="")
+        self.recipe, self.base = recipe, base
+        for section in config_sections():
+            for field in section.fields:
+                self.fields[field.path] = _form_field(field, value_at(base, field.path))
+
+    def clean(self) -> dict[str, Any]:
+        values = self.cleaned_data
+        data: dict[str, Any] = {
+            "recipe": self.base["recipe"],
+            "description": self.base["description"],
+        }
+        for path in self.fields:
+            if path != "name" and path in values:
+                _put(data, path, values[path])
+        try:
+            self.config = parse_config(data)
+        except ConfigError as error:
+            for path, message in error.problems:
+                self.add_error(path if path in self.fields else None, message)
+        return values
+
+    def main_fields(self) -> list[FormField]:
+        return [field for field in self._all_fields() if field.config.path in MAIN_FIELDS]
+
+    def folded_sections(self) -> list[FormSection]:
+        sections = []
+        for section in config_sections():
+            folded = [f for f in section.fields if f.path not in MAIN_FIELDS]
+            if folded:
+                fields = [self._form_field(field) for field in folded]
+                sections.append(FormSection(section=section, fields=fields))
+        return sections
+
+    def differences(self) -> list[FormField]:
+        return [field for field in self._all_fields() if field.differs]
+
+    def _all_fields(self) -> Iterator[FormField]:
+        for section in config_sections():
+            yield from (self._form_field(field) for field in section.fields)
+
+    def _form_field(self, field: ConfigField) -> FormField:
+        bound, recipe_value = self[field.path], value_at(self.recipe, field.path)
+        return FormField(
+            config=field,
+            bound=bound,
+            recipe_value=shown(recipe_value),
+            differs=not _same(field, bound.value(), recipe_value),
+        )
+
+
+class AxesForm(forms.Form):
+    """How the curves are drawn; all of it in the address. Wrong values fall back to the plain view."""
+
+    x = forms.ChoiceField(choices=[("step", "Step"), ("time", "Wall clock")], required=False)
+    smoothing = forms.FloatField(min_value=0, max_value=0.99, required=False)
+    log = forms.BooleanField(required=False)
+
+    def axes(self) -> Axes:
+        self.is_valid()
+        values = self.cleaned_data
+        return Axes(
+            x="time" if values.get("x") == "time" else "step",
+            smoothing=values.get("smoothing") or 0.0,
+            log=bool(values.get("log")),
+        )
+
+
+def _form_field(field: ConfigField, value: Any) -> forms.Field:
+    common: dict[str, Any] = {
+        "label": field.name.replace("_", " "),
+        "help_text": field.help,
+        "required": False,
+        "initial": value,
+    }
+    choices = [(choice, choice) for choice in field.choices]
+    match field.kind:
+        case "flag":
+            switch = forms.CheckboxInput(attrs={"class": "form-check-input", "role": "switch"})
+            return forms.BooleanField(**common, widget=switch)
+        case "choice":
+            select = forms.Select(attrs={"class": "form-select"})
+            return forms.ChoiceField(**common, choices=choices, widget=select)
+        case "choices":
+            boxes = forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"})
+            return forms.MultipleChoiceField(**common, choices=choices, widget=boxes)
+        case _:
+            attrs = {"class": "form-control", "autocomplete": "off", "spellcheck": "false"}
+            if field.kind == "number":
+                attrs |= {"inputmode": "decimal", "class": "form-control num"}
+            if isinstance(value, float):
+                common["initial"] = f"{value:g}"
+            return forms.CharField(**common, widget=forms.TextInput(attrs=attrs))
+
+
+def _same(field: ConfigField, value: Any, recipe_value: Any) -> bool:
+    """Numbers are compared as numbers, so that 0.40 is 0.4."""
+    if field.kind == "number":
+        try:
+            return float(value) == float(recipe_value)
+        except (TypeError, ValueError):
+            return False
+    if field.kind == "flag":
+        return bool(value) == bool(recipe_value)
+    return (value or "") == (recipe_value or "")
+
+
+def _put(data: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for key in parents:
+        data = data.setdefault(key, {})
+    data[last] = value

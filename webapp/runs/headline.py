@@ -1,0 +1,41 @@
+"""A run in a few numbers: reward now and its change, held-out reward, pace, time left. Pure: rows in, numbers out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from webapp.runs.models import Run, RunEvaluation, Step
+
+PACE_STEPS = 8
+"""Newest steps whose median is the pace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    reward: float | None
+    """Mean reward of the newest step."""
+    change: float | None
+    """Against the first step."""
+    heldout: float | None
+    heldout_change: float | None
+    """Newest held-out evaluation against the first."""
+    step_s: float | None
+    """Median seconds of the newest steps."""
+    left_s: float | None
+    """None when the run is not going on or nothing was measured."""
+
+
+def headline(run: Run, steps: Sequence[Step], evaluations: Sequence[RunEvaluation]) -> Headline:
+    """`steps` and `evaluations` are those that count, oldest first."""
+    rewards = [value for row in steps if (value := row.metric("reward/mean")) is not None]
+    heldout = [row.mean_reward for row in evaluations]
+    step_s = median(row.seconds for row in steps[-PACE_STEPS:]) if steps else None
+    left = (run.num_steps - run.current_step) * step_s if step_s and run.is_live else None
+    return Headline(
+        reward=rewards[-1] if rewards else None,
+        change=rewards[-1] - rewards[0] if len(rewards) > 1 else None,
+        heldout=heldout[-1] if heldout else None,
+        heldout_change=heldout[-1] - heldout[0] if len(heldout) > 1 else None,
+        step_s=step_s,
+        left_s=left,
+    )

@@ -1,0 +1,60 @@
+"""Pages of tasksets and tasks: what agents are asked to do, and how often they solved it."""
+
+from django.db.models import Avg, Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+
+from webapp.rollouts.diffs import coloured, file_diffs
+from webapp.rollouts.models import Rollout
+from webapp.tasksets.models import Task, Taskset
+
+DIFFICULTIES = ("easy", "middle", "hard")
+SPLITS = ("train", "heldout")
+RECENT_ROLLOUTS = 40
+
+
+def taskset_list(request: HttpRequest) -> HttpResponse:
+    counts = {band: Count("tasks", filter=Q(tasks__difficulty=band)) for band in DIFFICULTIES}
+    counts |= {split: Count("tasks", filter=Q(tasks__split=split)) for split in SPLITS}
+    valid = Count("tasks", filter=Q(tasks__validation__valid=True))
+    tasksets = Taskset.objects.annotate(num_tasks=Count("tasks"), num_valid=valid, **counts)
+    return render(request, "tasksets/list.html", {"tasksets": tasksets.order_by("name")})
+
+
+def taskset_page(request: HttpRequest, name: str) -> HttpResponse:
+    taskset = get_object_or_404(Taskset, name=name)
+    wanted = {key: value for key in ("difficulty", "split") if (value := request.GET.get(key))}
+    tasks = taskset.tasks.filter(**wanted).only(
+        "taskset_id", "task_id", "difficulty", "split", "validation", "expected_output"
+    )
+    if text := request.GET.get("q"):
+        tasks = tasks.filter(Q(task_id__icontains=text) | Q(problem_statement__icontains=text))
+    rows = list(tasks)
+    rates = _solve_rates([task.task_id for task in rows])
+    context = {
+        "taskset": taskset,
+        "rows": [(task, rates.get(task.task_id)) for task in rows],
+        "difficulties": DIFFICULTIES,
+        "splits": SPLITS,
+    }
+    return render(request, "tasksets/taskset.html", context)
+
+
+def task_page(request: HttpRequest, task_id: str) -> HttpResponse:
+    task = get_object_or_404(Task.objects.select_related("taskset"), task_id=task_id)
+    counted = Rollout.objects.counted().filter(task=task_id).defer("patch", "tests", "files")
+    context = {
+        "task": task,
+        "gold": file_diffs(task.gold_patch),
+        "files": [(path, coloured(path, text)) for path, text in sorted(task.files.items())],
+        "rate": _solve_rates([task_id]).get(task_id),
+        "rollouts": list(counted.order_by("-started_at")[:RECENT_ROLLOUTS]),
+    }
+    return render(request, "tasksets/task.html", context)
+
+
+def _solve_rates(task_ids: list[str]) -> dict[str, dict[str, float]]:
+    """task -> {mean, count} over all runs, training and evaluation."""
+    counted = Rollout.objects.counted().filter(task__in=task_ids).order_by()
+    rows = counted.values("task").annotate(mean=Avg("reward"), count=Count("id"))
+    return {row["task"]: row for row in rows}
