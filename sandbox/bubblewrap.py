@@ -236,8 +236,8 @@ class BubblewrapSandbox:
         """See `Sandbox.exec`. `user="root"` is uid 0 inside with no capability: here both users own
         the same files.
         """
-        if cwd is not None and cwd != self._spec.workdir:
-            argv = ["sh", "-c", 'cd -- "$1" && shift && exec "$@"', "sh", cwd, *argv]
+        # By way of sh, so that a missing program is exit code 127 and not a failed bwrap.
+        argv = ["sh", "-c", _IN_FOLDER, "sh", cwd or self._spec.workdir, *argv]
         if self._group is None:
             argv = [*self._rlimits(), *argv]
         return self._run(
@@ -439,6 +439,7 @@ class BubblewrapSandbox:
         )
 
 
+_IN_FOLDER = 'cd -- "$1" && shift && exec "$@"'
 _ISOLATION = [
     *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"),
     *("--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv"),
