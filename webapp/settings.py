@@ -238,7 +238,7 @@ CHANNEL_LAYERS: dict[str, Any] = {
 BROKER_DIR = VAR_DIR / "broker"
 if not REDIS_URL:
     (BROKER_DIR / "messages").mkdir(parents=True, exist_ok=True)
-CELERY_BROKER_URL = REDIS_URL or "filesystem://"
+CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost//"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {}
     if REDIS_URL

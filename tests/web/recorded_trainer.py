@@ -1,8 +1,8 @@
 """A stand-in for `python -m trainer`: a process that writes a run's events at a given pace.
 
-It keeps the trainer's manners: resumes after its last checkpoint when it is started again on the same
-folder, saves a checkpoint on SIGTERM and ends with 0, and starts a helper process of its own. It has
-no model and no sandbox; what its rollouts do is written down below and the same every time.
+It keeps the trainer's manners: resumes after its last checkpoint when it is started again on the
+same folder, saves a checkpoint on SIGTERM and ends with 0, and starts a helper process of its own.
+It has no model and no sandbox; what its rollouts do is written down below, the same every time.
 
     python -m tests.web.recorded_trainer --pace 0.02 RUN_DIR --run-id UUID
 """
@@ -85,6 +85,7 @@ def train(run_dir: Path, run_id: UUID, config: TrainConfig, pace: float) -> int:
     except Stopped:
         writer.write(CheckpointSaved(step=step, path=f"checkpoints/{step}", size_mib=1.0))
         writer.write(Finished(status="stopped", reason="Stopped by a signal.", step=step))
+    writer.close()
     return 0
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from trainer.config import CONFIG_FILE, load_config
+from trainer.events import EVENTS_FILE
 from webapp.runs.ingest import ingest
 from webapp.runs.models import Run, RunStatus
 from webapp.runs.supervise import RUN_FILE
@@ -27,7 +27,7 @@ class ReplayError(Exception):
 def replay(run_dir: Path, *, copy_files: bool = False) -> Run:
     """Rebuild every row of the run whose folder this is.
 
-    Raises ReplayError, ConfigError, IngestError. `copy_files` also puts the large files that are
+    Raises ReplayError, IngestError. `copy_files` also puts the large files that are
     missing into the default storage.
     """
     described = describe(run_dir)
@@ -40,19 +40,17 @@ def replay(run_dir: Path, *, copy_files: bool = False) -> Run:
 
 
 def describe(run_dir: Path) -> dict[str, Any]:
-    """The run's id, name, owner and age: from run.json, or from the first event."""
-    path = run_dir / RUN_FILE
-    if path.is_file():
-        return dict(json.loads(path.read_text()))
-    events = run_dir / "events.jsonl"
-    if not events.is_file():
-        raise ReplayError(
-            f"{run_dir}: holds neither {RUN_FILE} nor events.jsonl; name a run folder"
-        )
+    """The run's id, configuration, name, owner and age: from the first event, and from run.json."""
+    events = run_dir / EVENTS_FILE
+    if not events.is_file() or not events.stat().st_size:
+        raise ReplayError(f"{run_dir}: has no {EVENTS_FILE} to replay; name a run folder")
     with events.open() as lines:
         started = json.loads(lines.readline())
-    recipe = started["config"]["recipe"]
-    return {"run": started["run"], "name": recipe, "created_at": started["time"], "owner": ""}
+    config = started["config"]
+    told = {"run": started["run"], "config": config, "name": config["recipe"], "owner": ""}
+    path = run_dir / RUN_FILE
+    noted = json.loads(path.read_text()) if path.is_file() else {}
+    return told | {"created_at": started["time"]} | noted
 
 
 def _blank(run: Run | None, run_dir: Path, described: dict[str, Any]) -> Run:
@@ -60,15 +58,14 @@ def _blank(run: Run | None, run_dir: Path, described: dict[str, Any]) -> Run:
     if run:
         for rows in (run.events, run.steps, run.groups, run.rollouts, run.evaluations):
             rows.all().delete()
-    config = load_config(run_dir / CONFIG_FILE)
     unread = {"ingest_offset": 0, "last_seq": 0, "attempt": 0, "current_step": 0}
     known = {
         "name": described["name"],
         "owner": User.objects.filter(username=described["owner"]).first(),
         "created_at": datetime.fromisoformat(described["created_at"]),
-        "recipe": config.recipe,
-        "config": config.model_dump(mode="json"),
-        "num_steps": config.num_steps,
+        "recipe": described["config"]["recipe"],
+        "config": described["config"],
+        "num_steps": described["config"]["num_steps"],
         "run_dir": str(run_dir.resolve()),
     }
     # An unknown run is nobody's to go on with: it is shown, and ends as its files say.

@@ -133,10 +133,10 @@ def run(children: list[Child], *, say: Say, ready: Callable[[], None]) -> None:
 def _reap() -> None:
     """A database that is away is no reason to take the pages and the training down."""
     try:
-        close_old_connections()
         lifecycle.reap()
     except DatabaseError as error:
         logger.warning("reaper: %s", error)
+        close_old_connections()
 
 
 def is_free(host: str, port: int) -> bool:

@@ -16,7 +16,7 @@ from uuid import UUID
 import tomli_w
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections
-from tenacity import Retrying, before_sleep_log, retry_if_exception_type, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 from tenacity.stop import stop_when_event_set
 
 from trainer.config import CONFIG_FILE, parse_config
@@ -126,14 +126,20 @@ def look(held: Supervision) -> None:
         retry=unavailable,
         wait=wait_exponential(multiplier=0.5, max=10),
         stop=stop_when_event_set(held.shutdown),
-        before_sleep=before_sleep_log(logger, logging.WARNING),
+        before_sleep=reconnect,
         reraise=True,
     ):
         with attempt:
-            close_old_connections()
             keep_lease(held)
             store_events(held)
             obey(held)
+
+
+def reconnect(state: RetryCallState) -> None:
+    """Before the next try: let go of a connection that broke."""
+    error = state.outcome.exception() if state.outcome else None
+    logger.warning("database away, tried again: %s", error)
+    close_old_connections()
 
 
 def keep_lease(held: Supervision) -> None:

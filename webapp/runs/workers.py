@@ -92,10 +92,10 @@ def beat(worker_id: int) -> None:
     """Say every few seconds that this worker lives, until it ends."""
     while True:
         try:
-            close_old_connections()
             Worker.objects.filter(id=worker_id).update(heartbeat_at=timezone.now())
         except DatabaseError as error:
             logger.warning("no heartbeat: %s", error)
+            close_old_connections()
         threading.Event().wait(HEARTBEAT_S)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from trainer.config import ConfigError
 from webapp.runs.ingest import IngestError
 from webapp.runs.replay import ReplayError, replay
 
@@ -25,6 +24,6 @@ class Command(BaseCommand):
     def handle(self, *, run_dir: Path, copy_files: bool, **options: Any) -> None:
         try:
             run = replay(run_dir, copy_files=copy_files)
-        except (ReplayError, ConfigError, IngestError) as error:
+        except (ReplayError, IngestError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{run.name} ({run.id}): {run.status}, {run.last_seq} events")
