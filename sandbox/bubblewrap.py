@@ -78,13 +78,17 @@ class BubblewrapBackend:
 
     def create(self, spec: SandboxSpec) -> "BubblewrapSandbox":
         """A sandbox with `spec.files` as its base commit. Raises SandboxUnavailable."""
-        image = self._image(spec.docker_image)
         stage = self._ready_stage()
+        image = self._image(spec.docker_image, stage)
         base = self._base(stage, spec, image)
         return self._create(stage, spec, image, base)
 
     def _create(
-        self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None, base: snapshot.Base
+        self,
+        stage: namespaces.Stage,
+        spec: SandboxSpec,
+        image: rootfs.Image | None,
+        base: snapshot.Base,
     ) -> "BubblewrapSandbox":
         sandbox_id = secrets.token_hex(8)
         # Written down before anything is made: a kill at any moment leaves nothing unknown.
@@ -129,10 +133,11 @@ class BubblewrapBackend:
         except OSError as error:
             raise SandboxUnavailable(f"control group of sandbox {sandbox_id}: {error}") from error
 
-    def _image(self, name: str) -> str | None:
-        """Where the image is staged; None for the composed root."""
+    def _image(self, name: str, stage: namespaces.Stage) -> rootfs.Image | None:
+        """The unpacked image called `name`; None for the composed root."""
         if name in self._images:
-            return f"images/{list(self._images).index(name)}"
+            staged = f"{stage.folder}/images/{list(self._images).index(name)}"
+            return rootfs.Image(self._images[name], staged)
         if name == rootfs.COMPOSED_IMAGE:
             return None
         known = ", ".join([rootfs.COMPOSED_IMAGE, *self._images])
@@ -149,7 +154,9 @@ class BubblewrapBackend:
                 )
             return self._stage
 
-    def _base(self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None) -> snapshot.Base:
+    def _base(
+        self, stage: namespaces.Stage, spec: SandboxSpec, image: rootfs.Image | None
+    ) -> snapshot.Base:
         key = hashlib.sha256(
             repr((spec.docker_image, sorted(spec.files.items()))).encode()
         ).hexdigest()
@@ -162,7 +169,7 @@ class BubblewrapBackend:
         return self._bases[key]
 
     def _build_base(
-        self, stage: namespaces.Stage, spec: SandboxSpec, image: str | None
+        self, stage: namespaces.Stage, spec: SandboxSpec, image: rootfs.Image | None
     ) -> snapshot.Base:
         blank = self._create(stage, spec, image, snapshot.Base(snapshot.pack(spec.files), b""))
         try:
@@ -208,7 +215,7 @@ class BubblewrapSandbox:
         sandbox_id: str,
         spec: SandboxSpec,
         stage: namespaces.Stage,
-        image: str | None,
+        image: rootfs.Image | None,
         base: snapshot.Base,
         disk: namespaces.Disk,
         group: cgroups.Group | None,
@@ -218,7 +225,7 @@ class BubblewrapSandbox:
         self.id = sandbox_id
         self._backend, self._spec, self._stage, self._base = backend, spec, stage, base
         self._disk, self._group, self._record, self._seccomp = disk, group, record, seccomp
-        self._image = f"{stage.folder}/{image}" if image else None
+        self._image = image
         self._root = rootfs.composed_root(stage.folder, self._image)
         self._closed = False
 
@@ -315,7 +322,7 @@ class BubblewrapSandbox:
         """
         view = [*self._disk_binds(), *_identity("agent")]
         if self._image is not None:
-            view += ["--ro-bind", f"{self._image}{self._spec.workdir}", "/image-testbed"]
+            view += ["--ro-bind", f"{self._image.staged}{self._spec.workdir}", "/image-testbed"]
         result = self._run(
             view,
             argv,

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import NamedTuple
 
 from sandbox.errors import SandboxUnavailable
 
@@ -104,7 +105,8 @@ def _copy_interpreter(prefix: Path) -> None:
     pytest.chmod(0o755)
     stdlib = Path(sysconfig.get_path("stdlib"))
     shutil.copytree(stdlib, prefix / "lib" / _PYTHON, symlinks=True, ignore=_left_out)
-    for library in _shared_libraries():
+    libdir = _own_libdir()
+    for library in libdir.glob(f"lib{_PYTHON}*.so*") if libdir else ():
         shutil.copy2(library, prefix / "lib" / library.name)
 
 
@@ -116,15 +118,11 @@ def _left_out(folder: str, names: list[str]) -> set[str]:
     }
 
 
-def _shared_libraries() -> list[Path]:
-    """libpython, when the interpreter is linked against one outside /usr (pyenv, conda)."""
+def _own_libdir() -> Path | None:
+    """Where libpython lies when the interpreter needs one from outside /usr (pyenv, conda)."""
     libdir = Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib")
-    shared = sysconfig.get_config_var("Py_ENABLE_SHARED")
-    return (
-        sorted(libdir.glob(f"lib{_PYTHON}*.so*"))
-        if shared and not libdir.is_relative_to("/usr")
-        else []
-    )
+    shared = bool(sysconfig.get_config_var("Py_ENABLE_SHARED"))
+    return libdir if shared and not libdir.is_relative_to("/usr") else None
 
 
 def _copy_distributions(site: Path) -> None:
@@ -141,12 +139,9 @@ def _copy_distributions(site: Path) -> None:
 
 
 def library_link() -> tuple[str, str] | None:
-    """(target, link) that lets a shared libpython be found where the interpreter was linked to
-    look; None if not needed.
-    """
-    if not _shared_libraries():
-        return None
-    return "/opt/python/lib", str(sysconfig.get_config_var("LIBDIR"))
+    """(target, link) by which libpython is found where the interpreter looks; None if needless."""
+    libdir = _own_libdir()
+    return ("/opt/python/lib", str(libdir)) if libdir else None
 
 
 def write_etc(folder: Path) -> None:
@@ -156,23 +151,26 @@ def write_etc(folder: Path) -> None:
         (folder / name).write_text(text)
 
 
-def composed_root(stage: str, image: str | None) -> list[str]:
-    """bwrap arguments that build `/` from what lies staged at `stage`; from the unpacked `image`
-    when given.
-    """
+class Image(NamedTuple):
+    """An unpacked image, readable by all: where it lies on the host, and where it is staged."""
+
+    host: Path
+    staged: str
+
+
+def composed_root(stage: str, image: Image | None) -> list[str]:
+    """bwrap arguments that build `/` from what lies staged at `stage`, on `image` when given."""
     base = _image_root(image) if image else _host_usr()
+    etc = [name for name in _ETC if image is None or (image.host / "etc" / name).is_file()]
+    folders = ("/home", "/opt", "/root") if image else ("/etc", "/home", "/opt", "/root")
     link = library_link()
     return [
+        *(arg for folder in folders for arg in ("--dir", folder, "--chmod", "0755", folder)),
         *base,
-        *(
-            arg
-            for folder in ("/etc", "/home", "/opt", "/root")
-            for arg in ("--dir", folder, "--chmod", "0755", folder)
-        ),
         *("--ro-bind", f"{stage}/python", "/opt/python"),
         *("--ro-bind", f"{stage}/tools", "/opt/tools"),
         *(("--symlink", *link) if link else ()),
-        *(arg for name in _ETC for arg in ("--ro-bind", f"{stage}/etc/{name}", f"/etc/{name}")),
+        *(arg for name in etc for arg in ("--ro-bind", f"{stage}/etc/{name}", f"/etc/{name}")),
     ]
 
 
@@ -198,21 +196,29 @@ def _host_usr() -> list[str]:
     ]
 
 
-def _image_root(image: str) -> list[str]:
-    tops = sorted(
-        p.name
-        for p in Path(image).iterdir()
-        if p.name not in ("proc", "dev", "sys", "tmp", "testbed", "home", "root", "run")
-    )
+_IMAGE_LEFT_OUT = {"proc", "dev", "sys", "tmp", "testbed", "home", "run", "var"}
+_IMAGE_OPENED = ("opt", "root")
+"""Folders of an image that ours are laid into: their entries are bound one by one."""
+
+
+def _image_root(image: Image) -> list[str]:
+    link = library_link()
+    own = {"opt/python", "opt/tools", *(("/".join(Path(link[1]).parts[1:3]),) if link else ())}
+    names = [p.name for p in sorted(image.host.iterdir()) if p.name not in _IMAGE_LEFT_OUT]
+    whole = [name for name in names if name not in _IMAGE_OPENED]
+    opened = [
+        f"{top}/{p.name}"
+        for top in _IMAGE_OPENED
+        if top in names
+        for p in sorted((image.host / top).iterdir())
+    ]
     args: list[str] = []
-    for name in tops:
-        top = Path(image) / name
-        link = top.is_symlink()
-        args += (
-            ["--symlink", str(top.readlink()), f"/{name}"]
-            if link
-            else ["--ro-bind", f"{image}/{name}", f"/{name}"]
-        )
+    for name in (*whole, *(name for name in opened if name not in own)):
+        top = image.host / name
+        if top.is_symlink():
+            args += ["--symlink", str(top.readlink()), f"/{name}"]
+        else:
+            args += ["--ro-bind", f"{image.staged}/{name}", f"/{name}"]
     return args
 
 

@@ -46,10 +46,10 @@ class Base(NamedTuple):
 BASE_SCRIPT = f"""
 set -e
 rm -rf .git
-git init -q -b main .
+git init -q -b main --template= .
+mkdir -p .git/info
 printf '{_EXCLUDED}' > .git/info/exclude
 printf '{_ATTRIBUTES}\\n' > .git/info/attributes
-rm -rf .git/hooks .git/logs .git/description
 git config core.logAllRefUpdates false
 git add -A
 git commit -q --allow-empty -m base
