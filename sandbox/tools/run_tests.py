@@ -100,6 +100,7 @@ def main() -> None:
     sys.path.insert(0, ROOT)
     code = int(pytest.main([*OPTIONS, FOLDER], plugins=[plugin]))
     send("end", code)
+    sys.stdout.flush()
     sys.stderr.flush()
     leave(code)
 

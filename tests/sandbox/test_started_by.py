@@ -36,7 +36,7 @@ fork += "\\nexcept OSError: print(n)"
 call = "import socket; socket.create_connection(('192.0.2.1', 80), 2)"
 print(json.dumps({
     "weaker": backend.weaker,
-    "id": sh("id -u; grep Eff /proc/self/status; cat calc.py; echo x = 2 > calc.py").stdout.decode(),
+    "id": sh("id -u; grep Eff /proc/self/status; cat calc.py; echo x = 2 >calc.py").stdout.decode(),
     "diff": sandbox.diff().decode(),
     "pytest": sh("python3 -m pytest --version").stdout.decode(),
     "forks": sandbox.exec(["python3", "-c", fork], timeout_s=30).stdout.decode(),
