@@ -1,7 +1,8 @@
-"""A git patch as files of rows, with syntax colours and line numbers, unified or side by side. Pure.
+"""A git patch as files of rows, with syntax colours and line numbers, unified or side by side.
+Pure.
 
-A patch comes from an agent: it may be no patch at all (`DiffError`), huge (shown folded, without colours), or hostile
-(made plain, escaped by the highlighter).
+A patch comes from an agent: it may be no patch at all (`DiffError`), huge (shown folded, without
+colours), or hostile (made plain, escaped by the highlighter).
 """
 
 import html
@@ -15,7 +16,8 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import TextLexer, get_lexer_for_filename
 from pygments.util import ClassNotFound
-from unidiff import PatchSet, UnidiffParseError
+from unidiff.errors import UnidiffParseError
+from unidiff.patch import PatchSet
 
 from webapp.rollouts.plaintext import plain
 

@@ -1,5 +1,6 @@
-"""What an agent or a tool wrote, made safe to read: no escape sequences, nothing invisible. Escaping HTML is the
-template's part."""
+"""What an agent or a tool wrote, made safe to read: no escape sequences, nothing invisible.
+Escaping HTML is the template's part.
+"""
 
 import re
 

@@ -1,4 +1,6 @@
-"""A group's rollouts side by side: their turns in one line each, and their patches, each different one once. Pure."""
+"""A group's rollouts side by side: their turns in one line each, and their patches, each different
+one once. Pure.
+"""
 
 from dataclasses import dataclass
 from string import ascii_uppercase

@@ -1,6 +1,7 @@
 """The reward strip: a group's rollouts as a row of cells. Pure: rows in, cells out.
 
-A cell's height is its reward and its look is what became of the rollout, so the strip reads without colour as well.
+A cell's height is its reward and its look is what became of the rollout, so the strip reads without
+colour as well.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,6 @@
-"""A turn as the page shows it: one line for the outline, the call's parts, the observation. Pure: a row in, text out."""
+"""A turn as the page shows it: one line for the outline, the call's parts, the observation. Pure: a
+row in, text out.
+"""
 
 from dataclasses import dataclass, field
 
@@ -41,6 +43,13 @@ class ShownTurn:
     @property
     def is_long(self) -> bool:
         return self.num_lines > FOLD_LINES
+
+    @property
+    def short(self) -> str:
+        """A few words for a narrow column: the command and its file, or the tool."""
+        if self.path:
+            return f"{self.row.arguments.get('command', '')} {self.path.rsplit('/', 1)[-1]}"
+        return self.row.tool or "no call"
 
     @property
     def seconds(self) -> float:

@@ -1,7 +1,8 @@
 """Rows of a run to Plotly figures. Pure: no query, no request, no colour but by name.
 
-A figure is the plain data that Plotly reads. Colours are the page's own variables (`var(--passed)`), which the page
-resolves in its theme. A trace holds at most MAX_POINTS points; every point carries its step, so that a click leads to it.
+A figure is the plain data that Plotly reads. Colours are the page's own variables
+(`var(--passed)`), which the page resolves in its theme. A trace holds at most MAX_POINTS points;
+every point carries its step, so that a click leads to it.
 """
 
 from collections.abc import Callable, Sequence
@@ -120,7 +121,7 @@ def reward(curves: Curves) -> Figure:
 
 def solved(curves: Curves) -> Figure:
     parts = (
-        ("all", "solved/all", "var(--passed)"),
+        ("all", "solved/all", "var(--passed-cell)"),
         ("some", "solved/some", "var(--series-2)"),
         ("none", "solved/none", "var(--filtered)"),
     )
@@ -129,7 +130,10 @@ def solved(curves: Curves) -> Figure:
 
 
 def mismatch(curves: Curves) -> Figure:
-    figure = _plain(curves, ("|Δ log p|", "mismatch/abs_diff", "var(--series-1)"))
+    values = [row.metric("mismatch/abs_diff") or 0.0 for row in curves.steps]
+    top = max([MISMATCH_LIMIT, *values]) * 1.15
+    series = ("|Δ log p|", "mismatch/abs_diff", "var(--series-1)")
+    figure = _plain(curves, series, y={"range": [0, top]})
     figure["layout"]["shapes"] = [
         {
             "type": "line",
@@ -228,7 +232,9 @@ def smooth(values: Values, weight: float) -> list[float | None]:
 
 
 def thin(values: Values, limit: int = MAX_POINTS) -> list[int]:
-    """Indexes of at most `limit` points: each stretch keeps its lowest and highest, so no spike is lost."""
+    """Indexes of at most `limit` points: each stretch keeps its lowest and highest, so no spike is
+    lost.
+    """
     if len(values) <= limit:
         return list(range(len(values)))
     kept: set[int] = set()
@@ -324,7 +330,7 @@ def _figure(
 ) -> Figure:
     axis = {"gridcolor": "var(--grid)", "zerolinecolor": "var(--line)", "automargin": True}
     layout: dict[str, Any] = {
-        "xaxis": axis | {"showgrid": False} | _x_axis(curves),
+        "xaxis": axis | {"showgrid": False, "zeroline": False} | _x_axis(curves),
         "yaxis": axis | {"nticks": 6, "rangemode": "tozero"} | (y or {}),
         "showlegend": sum(trace.get("showlegend", True) for trace in traces) > 1,
         "uirevision": f"{curves.axes.x}-{curves.axes.log}",
@@ -349,7 +355,9 @@ def _x(curves: Curves, step: int, moment: datetime) -> float:
     """The step, or minutes since the first row began."""
     if curves.axes.x == "step":
         return step
-    first = min(row.time.timestamp() - row.seconds for row in (*curves.steps, *curves.evaluations))
+    starts = [row.time.timestamp() - row.seconds for row in curves.steps]
+    starts += [row.time.timestamp() - row.seconds for row in curves.evaluations]
+    first = min(starts)
     return round((moment.timestamp() - first) / 60, 3)
 
 

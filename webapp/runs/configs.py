@@ -1,4 +1,6 @@
-"""A configuration as the pages show it: sections of fields with help, unit, and what differs from the recipe. Pure."""
+"""A configuration as the pages show it: sections of fields with help, unit, and what differs from
+the recipe. Pure.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +41,11 @@ class ConfigField:
     kind: str
     """flag, choice, choices, number or text."""
     choices: tuple[str, ...]
+
+    @property
+    def section(self) -> str:
+        """`rollout`; empty for a field of the run itself."""
+        return self.path.rpartition(".")[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""What a configuration will cost: rollouts, tokens, time, memory, disk. Pure: a configuration and measured paces in,
-numbers out.
+"""What a configuration will cost: rollouts, tokens, time, memory, disk. Pure: a configuration and
+measured paces in, numbers out.
 
-Counts and disk follow from the configuration. Time follows from steps that were measured with the same recipe; where
-none was, it stays unknown rather than invented.
+Counts and disk follow from the configuration. Time follows from steps that were measured with the
+same recipe; where none was, it stays unknown rather than invented.
 """
 
 import re
@@ -53,7 +53,9 @@ class Estimate:
 
 
 def estimate(config: TrainConfig, *, heldout_tasks: int, pace: Pace | None) -> Estimate:
-    """`heldout_tasks` of the configured bands exist; `pace` is None when the recipe was never measured."""
+    """`heldout_tasks` of the configured bands exist; `pace` is None when the recipe was never
+    measured.
+    """
     per_step = config.tasks.tasks_per_step * config.rollout.group_size
     evaluations = _num_evaluations(config)
     limit = config.evaluation.limit

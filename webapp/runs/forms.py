@@ -1,7 +1,7 @@
 """The forms of the `runs` pages: a whole run's configuration, and how the curves are drawn.
 
-`RunForm` has one field for each field of TrainConfig and leaves all judging to `trainer.config`, so that the page, the
-command line and the API refuse the same values with the same words.
+`RunForm` has one field for each field of TrainConfig and leaves all judging to `trainer.config`, so
+that the page, the command line and the API refuse the same values with the same words.
 """
 
 from collections.abc import Iterator
@@ -90,7 +90,9 @@ class RunForm(forms.Form):
         return values
 
     def main_fields(self) -> list[FormField]:
-        return [field for field in self._all_fields() if field.config.path in MAIN_FIELDS]
+        """In the order of MAIN_FIELDS."""
+        main = [field for field in self._all_fields() if field.config.path in MAIN_FIELDS]
+        return sorted(main, key=lambda field: MAIN_FIELDS.index(field.config.path))
 
     def folded_sections(self) -> list[FormSection]:
         sections = []
@@ -119,7 +121,7 @@ class RunForm(forms.Form):
 
 
 class AxesForm(forms.Form):
-    """How the curves are drawn; all of it in the address. Wrong values fall back to the plain view."""
+    """How the curves are drawn, from the address. Wrong values fall back to the plain view."""
 
     x = forms.ChoiceField(choices=[("step", "Step"), ("time", "Wall clock")], required=False)
     smoothing = forms.FloatField(min_value=0, max_value=0.99, required=False)

@@ -1,4 +1,6 @@
-"""What the header of every page of a run shows: its state, its numbers, the newest strip, its alarms."""
+"""What the header of every page of a run shows: its state, its numbers, the newest strip, its
+alarms.
+"""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,6 @@
-"""A run in a few numbers: reward now and its change, held-out reward, pace, time left. Pure: rows in, numbers out."""
+"""A run in a few numbers: reward now and its change, held-out reward, pace, time left. Pure: rows
+in, numbers out.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

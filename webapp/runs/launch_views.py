@@ -1,4 +1,4 @@
-"""Pages that start, stop and resume runs. What each action does to a run is `lifecycle`'s matter."""
+"""Pages that start, stop and resume runs. What each action does is `lifecycle`'s matter."""
 
 from typing import Any
 from uuid import UUID
@@ -20,14 +20,16 @@ from webapp.runs.outlook import outlook
 
 @require_http_methods(["GET", "POST"])
 def new_run(request: HttpRequest) -> HttpResponse:
-    """Choose a recipe, change fields, see the cost, launch. `?clone=` fills in another run's configuration."""
+    """Choose a recipe, change fields, see the cost, launch. `?clone=` fills in another run's
+    configuration.
+    """
     cloned = _cloned(request)
     form = _form(request, cloned)
     if request.method == "POST" and form.is_valid():
         run = lifecycle.launch(
             config=form.config,
             name=form.cleaned_data["name"],
-            owner=request.user,
+            owner=request.user if request.user.is_authenticated else None,
             cloned_from=cloned,
         )
         return redirect("runs:run", run.pk)
@@ -59,7 +61,7 @@ def stop_run(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @require_POST
 def resume_run(request: HttpRequest, run_id: UUID) -> HttpResponse:
     run = _changeable(request, run_id)
-    if not lifecycle.resume(run, by=request.user.get_username()):
+    if not lifecycle.resume(run):
         messages.error(request, f"{run.name} cannot go on: it is live or all its steps are done.")
     return redirect("runs:run", run.pk)
 

@@ -1,4 +1,6 @@
-"""The run list: filters and order from the address, and what each row shows, in a fixed number of queries."""
+"""The run list: filters and order from the address, and what each row shows. The number of queries
+is fixed.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence

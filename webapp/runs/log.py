@@ -22,7 +22,9 @@ class LogRow:
 
 
 def log_lines(run: Run, *, level: str, before: int | None) -> list[LogRow]:
-    """The newest PAGE_LINES lines of at least `level`, newest first; those before seq `before` when given."""
+    """The newest PAGE_LINES lines of at least `level`, newest first; those before seq `before` when
+    given.
+    """
     types = ["started", "resumed", "alarm", "log", "checkpoint", "evaluation", "step", "finished"]
     events = Event.objects.filter(run=run, type__in=types).order_by("-seq")
     least = LEVELS.index(level) if level in LEVELS else 1

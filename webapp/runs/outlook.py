@@ -1,4 +1,6 @@
-"""What the new-run page knows beside the form: the estimate, on measured steps, and which workers fit."""
+"""What the new-run page knows beside the form: the estimate, on measured steps, and which workers
+fit.
+"""
 
 from dataclasses import dataclass
 from statistics import median

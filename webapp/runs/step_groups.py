@@ -1,4 +1,6 @@
-"""One step's groups as table rows: rewards as a strip, spread, lengths. Two queries, whatever the size."""
+"""One step's groups as table rows: rewards as a strip, spread, lengths. Two queries, whatever the
+size.
+"""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass

@@ -7,6 +7,7 @@ from django.db.models import OuterRef, Prefetch, Subquery
 from django.db.models.fields.json import KT
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
+from django_htmx.middleware import HtmxDetails
 
 from trainer.recipes import recipe_names
 from webapp.rollouts.models import Turn
@@ -20,11 +21,18 @@ from webapp.runs.log import LEVELS, log_lines
 from webapp.runs.models import Event, Run, RunStatus, Worker
 from webapp.runs.step_groups import group_rows
 
+
+class HtmxRequest(HttpRequest):
+    """As django_htmx's middleware leaves it."""
+
+    htmx: HtmxDetails
+
+
 LIVE_FINISHED = 24
 """Rollouts that ended last, shown below those in flight."""
 
 
-def run_list(request: HttpRequest) -> HttpResponse:
+def run_list(request: HtmxRequest) -> HttpResponse:
     page, rows = page_of_rows(filtered_runs(request.GET), request.GET.get("page"))
     context = {
         "page": page,
@@ -114,7 +122,7 @@ def config_page(request: HttpRequest, run_id: UUID) -> HttpResponse:
     )
 
 
-def log_page(request: HttpRequest, run_id: UUID) -> HttpResponse:
+def log_page(request: HtmxRequest, run_id: UUID) -> HttpResponse:
     run = _run(run_id)
     level = request.GET.get("level", "info")
     before = request.GET.get("before", "")

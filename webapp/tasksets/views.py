@@ -1,5 +1,7 @@
 """Pages of tasksets and tasks: what agents are asked to do, and how often they solved it."""
 
+from typing import Any
+
 from django.db.models import Avg, Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -53,7 +55,7 @@ def task_page(request: HttpRequest, task_id: str) -> HttpResponse:
     return render(request, "tasksets/task.html", context)
 
 
-def _solve_rates(task_ids: list[str]) -> dict[str, dict[str, float]]:
+def _solve_rates(task_ids: list[str]) -> dict[str, Any]:
     """task -> {mean, count} over all runs, training and evaluation."""
     counted = Rollout.objects.counted().filter(task__in=task_ids).order_by()
     rows = counted.values("task").annotate(mean=Avg("reward"), count=Count("id"))

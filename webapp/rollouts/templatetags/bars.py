@@ -13,6 +13,7 @@ def two_bars(first: float, second: float, most: float, css1: str, css2: str) -> 
     one, two = (round(100 * value / most, 2) if most else 0 for value in (first, second))
     return format_html(
         '<svg class="token-bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="{}" width="{}" height="10"/><rect class="{}" x="{}" width="{}" height="10"/></svg>',
+        '<rect class="{}" width="{}" height="10"/>'
+        '<rect class="{}" x="{}" width="{}" height="10"/></svg>',
         css1, one, css2, one, two,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Template tags for what became of a rollout: the reward strip and the outcome with icon and word."""
+"""Tags for what became of a rollout: the reward strip, and the outcome with icon and word."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,9 @@ register = template.Library()
 def reward_strip(
     rollouts: Iterable[Rollout], size: str = "", live: bool = True, here: object = ""
 ) -> dict[str, Any]:
-    """Cells of `rollouts`, grouped. `size` is list, large or empty; `here` is the id of the rollout on the page."""
+    """Cells of `rollouts`, grouped. `size` is list, large or empty; `here` is the id of the rollout
+    on the page.
+    """
     return {"groups": strip(rollouts, live), "size": size, "here": str(here)}
 
 

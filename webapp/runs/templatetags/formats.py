@@ -71,8 +71,9 @@ def absolute(moment: datetime | None) -> str:
 
 
 @register.filter
-def decimal(value: float | None, places: int = 2) -> str:
-    return NOTHING if value is None else f"{value:.{places}f}"
+def decimal(value: float | str | None, places: int = 2) -> str:
+    """A number that the template does not have (None, or nothing at all) is a dash."""
+    return f"{value:.{places}f}" if isinstance(value, int | float) else NOTHING
 
 
 @register.filter

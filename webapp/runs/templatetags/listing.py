@@ -9,7 +9,9 @@ register = template.Library()
 
 @register.inclusion_tag("runs/_sort_header.html", takes_context=True)
 def sort_header(context: dict[str, Any], column: str, word: str, css: str = "") -> dict[str, Any]:
-    """The other direction when the column is the order already; numbers and times begin with the largest."""
+    """The other direction when the column is the order already; numbers and times begin with the
+    largest.
+    """
     current = str(context.get("sort", ""))
     first = column if column in ("name", "status", "recipe") else f"-{column}"
     other = column if first.startswith("-") else f"-{column}"
