@@ -1,0 +1,93 @@
+"""A run's state on disk: model, optimizer, random states, task cursor and policy version, whole or not at all.
+
+`checkpoints/step_N/` appears by a rename when everything in it is on disk, and the oldest are removed afterwards, so a crash
+at any moment leaves the last complete one. `model/` inside is an ordinary transformers folder.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from trainer.policy import Policy
+
+FOLDER = "checkpoints"
+STATE = "state.json"
+
+
+class Progress(NamedTuple):
+    """Where a run stands after a step."""
+
+    step: int = 0
+    policy_version: int = 0
+    cursor: int = 0
+    """Training tasks drawn so far."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read; names the path and the remedy."""
+
+
+def save(
+    run_dir: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, tokenizer: Any, keep: int
+) -> Path:
+    """Write `checkpoints/step_N` and keep the newest `keep`. Raises CheckpointError (disk full, no right to write)."""
+    root = run_dir / FOLDER
+    final = root / f"step_{progress.step}"
+    unfinished = root / f".step_{progress.step}.tmp"
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        (unfinished / "model").mkdir(parents=True)
+        _save_model(policy, tokenizer, unfinished / "model")
+        torch.save(optimizer.state_dict(), unfinished / "optimizer.pt")
+        torch.save(torch.get_rng_state(), unfinished / "rng.pt")
+        (unfinished / STATE).write_text(json.dumps(progress._asdict()))
+        shutil.rmtree(final, ignore_errors=True)
+        unfinished.rename(final)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise CheckpointError(f"{final}: not saved ({error}); free disk space or fix the folder's rights") from error
+    for old in list_steps(run_dir)[:-keep]:
+        shutil.rmtree(root / f"step_{old}", ignore_errors=True)
+    return final
+
+
+def _save_model(policy: Policy, tokenizer: Any, folder: Path) -> None:
+    policy.model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    state = {k: v.detach().contiguous() for k, v in policy.model.state_dict().items()}
+    if policy.model.config.tie_word_embeddings:
+        state.pop("lm_head.weight", None)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def list_steps(run_dir: Path) -> list[int]:
+    """Steps with a complete checkpoint, ascending."""
+    folders = (run_dir / FOLDER).glob(f"step_*/{STATE}")
+    return sorted(int(path.parent.name.removeprefix("step_")) for path in folders)
+
+
+def load(
+    run_dir: Path, step: int, policy: Policy, optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Put the checkpoint of `step` into policy and optimizer. Raises CheckpointError."""
+    folder = run_dir / FOLDER / f"step_{step}"
+    try:
+        state = load_file(folder / "model" / "model.safetensors")
+        optimizer_state = torch.load(folder / "optimizer.pt", weights_only=True)
+        rng = torch.load(folder / "rng.pt", weights_only=True)
+        progress = Progress(**json.loads((folder / STATE).read_text()))
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder}: not readable ({error}); remove it to resume from the one before") from error
+    policy.model.load_state_dict(state, strict=not policy.model.config.tie_word_embeddings)
+    optimizer.load_state_dict(optimizer_state)
+    torch.set_rng_state(rng)
+    return progress
+
+
+def size_mib(folder: Path) -> float:
+    return sum(os.path.getsize(path) for path in folder.rglob("*") if path.is_file()) / 2**20

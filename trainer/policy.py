@@ -1,0 +1,111 @@
+"""The policy: a causal language model, its log-probabilities over rows, and its optimizer.
+
+Weights and AdamW's state are float32; forward and backward run in the configured type under autocast. Logits exist for
+loss tokens only, in chunks that backward recomputes, so there is never a [tokens, vocabulary] tensor for a whole row.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM
+
+from trainer import attention
+from trainer.batch import Row
+from trainer.config import ModelConfig, OptimizerConfig
+
+LOGIT_CHUNK = 128
+"""Loss tokens projected at once: 100 MB of float32 logits at a vocabulary of 50,000."""
+
+
+class TokenScores(NamedTuple):
+    """Of the T loss tokens of a row, float32: log-probability [T] at the sampling temperature, entropy [T], in nats."""
+
+    logprobs: Tensor
+    entropy: Tensor
+
+
+class Policy:
+    def __init__(self, model: nn.Module, *, dtype: torch.dtype, temperature: float) -> None:
+        self.model = model
+        self.dtype = dtype
+        self.temperature = temperature
+
+    def scores(self, row: Row, *, entropy_grad: bool = False) -> TokenScores:
+        """Log-probabilities and entropies of the row's loss tokens; gradients flow unless inside `torch.no_grad`."""
+        device = next(self.model.parameters()).device
+        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+            hidden = self.model.model(
+                input_ids=row.input_ids[None].to(device),
+                position_ids=row.position_ids[None].to(device),
+                use_cache=False,  # with a cache transformers would let packed samples see each other
+                trees=row.trees,
+            ).last_hidden_state[0]
+            hidden = hidden[row.predictors.to(device)]
+            head = self.model.get_output_embeddings().weight
+            parts = [
+                checkpoint(_chunk_scores, h, head, t, self.temperature, entropy_grad, use_reentrant=False)
+                for h, t in zip(
+                    hidden.split(LOGIT_CHUNK), row.targets.to(device).split(LOGIT_CHUNK), strict=True
+                )
+            ]
+        return TokenScores(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _chunk_scores(
+    hidden: Tensor, head: Tensor, targets: Tensor, temperature: float, entropy_grad: bool
+) -> TokenScores:
+    """hidden [C, E], head [V, E], targets [C] -> scores of C tokens."""
+    logits = nn.functional.linear(hidden, head).float() / temperature
+    log_z = logits.logsumexp(-1)
+    logprobs = logits.gather(-1, targets[:, None])[:, 0] - log_z
+    with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
+        entropy = log_z - (torch.exp(logits - log_z[:, None]) * logits).sum(-1)
+    return TokenScores(logprobs, entropy)
+
+
+def load_policy(config: ModelConfig, *, temperature: float, weights: Path | None = None) -> Policy:
+    """The model at `config.path` in float32 with tree attention; `weights` names another folder with the same shape.
+
+    Raises ValueError for a model whose attention is not plain causal.
+    """
+    attention.register()
+    model = AutoModelForCausalLM.from_pretrained(
+        weights or config.path, dtype=torch.float32, attn_implementation=attention.TREE
+    )
+    if getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True):
+        raise ValueError(f"{config.path}: sliding-window attention is not supported; choose a model with full attention")
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    return Policy(model, dtype=getattr(torch, config.dtype), temperature=temperature)
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def learning_rate(config: OptimizerConfig, step: int) -> float:
+    """Linear warm-up over `warmup_steps`, constant afterwards. `step` counts from 1."""
+    return config.learning_rate * min(1.0, step / max(1, config.warmup_steps))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def engine_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Any]:
+    """Weights by name in the engine's type, tied output embeddings left out, as safetensors wants them."""
+    state = {name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        state.pop("lm_head.weight", None)
+    return state

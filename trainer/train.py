@@ -1,0 +1,260 @@
+"""The training loop of GRPO++: collect, score, update, sync, evaluate, checkpoint; it reads top to bottom.
+
+One process, on CPU or one GPU. What it did is in `RUN_DIR/events.jsonl`; started again on the same folder, it goes on from
+the newest checkpoint. It deviates from DeepSWE's release in one default: the ratio's old policy is the sampler's own
+log-probabilities instead of a recomputation (`algorithm.old_logprobs`), which saves a forward pass.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from uuid import UUID
+
+import torch
+from transformers import AutoTokenizer
+
+from sandbox.base import load_backend
+from sandbox.pool import Pool
+from sandbox.task import Task, Taskset, load_taskset
+from trainer import checkpoint
+from trainer.agent import RunStopped
+from trainer.chat import Chat, Prompt, load_prompt
+from trainer.checkpoint import Progress
+from trainer.collect import Collector
+from trainer.config import ConfigError, TrainConfig
+from trainer.events import (
+    CheckpointSaved,
+    Evaluated,
+    EventWriter,
+    LogLine,
+    Phase,
+    PhaseEnded,
+    StepEnded,
+)
+from trainer.generate import start_engine
+from trainer.metrics import rollout_metrics
+from trainer.policy import Policy, load_policy, make_optimizer
+from trainer.rollout import ScoredGroup
+from trainer.update import update
+from trainer.weights import FileSync
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    config: TrainConfig, run_dir: Path, run: UUID, events: EventWriter, stopping: Callable[[], bool]
+) -> Progress:
+    """Run `config` to its last step and return where it stands. Raises RunStopped after saving a checkpoint."""
+    # 1. What is practised, and on what
+    taskset = load_taskset(config.tasks.taskset)
+    pool = training_tasks(taskset, config)
+    held_out = evaluation_tasks(taskset, config)
+    prompt = load_prompt(config.rollout.prompt)
+    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
+    chat = Chat(tokenizer)
+    check_prompts(pool + held_out, prompt, chat, config)
+    torch.manual_seed(config.seed)
+
+    with ExitStack() as resources:
+        # 2. Policy, optimizer and engine, loaded side by side
+        loader = resources.enter_context(ThreadPoolExecutor(1, "load"))
+        loading = loader.submit(_load, config, run_dir)
+        backend = Pool(load_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency)
+        resources.callback(backend.reap, run=str(run))
+        resources.callback(backend.close)
+        engine = start_engine(config, run_dir)
+        resources.callback(engine.close)
+        policy, optimizer, reference, progress = loading.result()
+        sync = FileSync(policy, engine, getattr(torch, config.model.dtype))
+        resources.callback(sync.close)
+        if progress.policy_version:
+            with timed(events, progress.step, "sync"):
+                sync.push(progress.policy_version)
+        collector = Collector(
+            run=run,
+            run_dir=run_dir,
+            config=config,
+            engine=engine,
+            chat=chat,
+            prompt=prompt,
+            backend=backend,
+            events=events,
+            stopping=stopping,
+        )
+
+        def save_checkpoint() -> None:
+            if progress.step in checkpoint.list_steps(run_dir):
+                return
+            with timed(events, progress.step, "checkpoint"):
+                folder = checkpoint.save(
+                    run_dir, policy, optimizer, progress, tokenizer, config.checkpoint.keep
+                )
+            size = round(checkpoint.size_mib(folder), 1)
+            path = folder.relative_to(run_dir).as_posix()
+            events.write(CheckpointSaved(step=progress.step, path=path, size_mib=size))
+            events.sync()
+
+        def evaluate() -> None:
+            with timed(events, progress.step, "evaluate"):
+                began = time.monotonic()
+                groups = collector.collect(
+                    held_out,
+                    step=progress.step,
+                    purpose="evaluation",
+                    group_size=config.evaluation.group_size,
+                )
+                events.write(evaluated(groups, progress, config, time.monotonic() - began))
+
+        try:
+            # 3. The untrained policy on the held-out tasks
+            if held_out and progress.step == 0:
+                evaluate()
+            while progress.step < config.num_steps:
+                step, began = progress.step + 1, time.monotonic()
+
+                # 4. Collect groups of graded rollouts; their advantages come with them
+                with timed(events, step, "rollout"):
+                    tasks, cursor = draw(pool, progress.cursor, config)
+                    groups = collector.collect(
+                        tasks, step=step, purpose="train", group_size=config.rollout.group_size
+                    )
+                collected_s = time.monotonic() - began
+
+                # 5. One optimizer step
+                with timed(events, step, "update"):
+                    result = update(
+                        policy,
+                        optimizer,
+                        groups,
+                        config,
+                        step=step,
+                        reference=reference,
+                        stopping=stopping,
+                    )
+                progress = Progress(
+                    step=step, policy_version=progress.policy_version + result.updated, cursor=cursor
+                )
+                if not result.updated:
+                    events.write(LogLine(level="warning", text=f"step {step}: {result.reason}"))
+
+                # 6. The new weights go to the engine
+                if result.updated:
+                    with timed(events, step, "sync"):
+                        sync.push(progress.policy_version)
+                events.write(
+                    StepEnded(
+                        step=step,
+                        policy_version=progress.policy_version,
+                        updated=result.updated,
+                        seconds=round(time.monotonic() - began, 3),
+                        metrics=rollout_metrics(groups, collected_s) | result.metrics,
+                    )
+                )
+                log.info("step %d of %d ended", step, config.num_steps)
+
+                # 7. Evaluate and save when due
+                if held_out and due(step, config.evaluation.every_steps, config.num_steps):
+                    evaluate()
+                if due(step, config.checkpoint.every_steps, config.num_steps):
+                    save_checkpoint()
+        except RunStopped:
+            if progress.step:
+                save_checkpoint()
+            raise
+    return progress
+
+
+def training_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
+    """The run's training pool. Raises ConfigError when nothing is left."""
+    pool = taskset.select(
+        split="train", difficulties=tuple(config.tasks.difficulties), limit=config.tasks.limit
+    )
+    if not pool:
+        raise ConfigError(
+            [("tasks.difficulties", f"{config.tasks.difficulties}: taskset {taskset.name} has no such training task")]
+        )
+    return pool
+
+
+def evaluation_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
+    """The held-out tasks of the run's evaluations; empty when it makes none."""
+    if not config.evaluation.every_steps:
+        return []
+    return taskset.select(
+        split="heldout", difficulties=tuple(config.evaluation.difficulties), limit=config.evaluation.limit
+    )
+
+
+def check_prompts(tasks: list[Task], prompt: Prompt, chat: Chat, config: TrainConfig) -> None:
+    """Raises ConfigError naming the first task whose prompt is too long."""
+    limit = config.rollout.max_prompt_tokens
+    for task in tasks:
+        length = len(chat.encode_prompt(prompt.messages(task)))
+        if length > limit:
+            raise ConfigError(
+                [("rollout.max_prompt_tokens", f"{limit}: the prompt of {task.task_id} has {length} tokens; raise it")]
+            )
+
+
+def draw(pool: list[Task], cursor: int, config: TrainConfig) -> tuple[list[Task], int]:
+    """The next step's tasks and the cursor after them. Every pass has its own order, made from the seed alone."""
+    tasks = []
+    for position in range(cursor, cursor + config.tasks.tasks_per_step):
+        passes, index = divmod(position, len(pool))
+        order = list(range(len(pool)))
+        if config.tasks.shuffle:
+            random.Random(f"{config.seed}/{passes}").shuffle(order)
+        tasks.append(pool[order[index]])
+    return tasks, cursor + config.tasks.tasks_per_step
+
+
+def due(step: int, every_steps: int, num_steps: int) -> bool:
+    """Every `every_steps` steps (0: never), and at the last step."""
+    return bool(every_steps) and (step % every_steps == 0 or step == num_steps)
+
+
+def evaluated(groups: list[ScoredGroup], progress: Progress, config: TrainConfig, seconds: float) -> Evaluated:
+    """The event of an evaluation. INFRA rollouts leave no score."""
+    scores = {
+        g.rollouts[0].task_id: [r.reward for r in g.rollouts if r.reward is not None] for g in groups
+    }
+    rewards = [reward for values in scores.values() for reward in values]
+    return Evaluated(
+        step=progress.step,
+        policy_version=progress.policy_version,
+        num_tasks=len(groups),
+        group_size=config.evaluation.group_size,
+        mean_reward=sum(rewards) / len(rewards) if rewards else 0.0,
+        scores=scores,
+        seconds=round(seconds, 3),
+    )
+
+
+@contextmanager
+def timed(events: EventWriter, step: int, phase: Phase) -> Iterator[None]:
+    """Write how long a phase took, also when it ends by an exception."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        events.write(PhaseEnded(step=step, phase=phase, seconds=round(time.monotonic() - began, 3)))
+
+
+def _load(
+    config: TrainConfig, run_dir: Path
+) -> tuple[Policy, torch.optim.Optimizer, Policy | None, Progress]:
+    """Policy, optimizer, reference policy (only with a KL penalty) and progress: new, or from the newest checkpoint."""
+    temperature = config.rollout.temperature
+    policy = load_policy(config.model, temperature=temperature)
+    optimizer = make_optimizer(policy.model, config.optimizer)
+    reference = None
+    if config.algorithm.kl_coef:
+        reference = load_policy(config.model, temperature=temperature)
+        reference.model.requires_grad_(False)
+    steps = checkpoint.list_steps(run_dir)
+    progress = checkpoint.load(run_dir, steps[-1], policy, optimizer) if steps else Progress()
+    return policy, optimizer, reference, progress

@@ -1,0 +1,211 @@
+"""A vLLM server as a child process, spoken to over HTTP with a timeout on every call.
+
+Token ids travel both ways and text is never encoded. New weights arrive as a folder of safetensors: pause, reload,
+clear the prefix cache (it is keyed on tokens, not on weights), resume. A server that died is started again with the last
+weights by `revive`; requests that it held raise EngineUnavailable, later ones wait for it. vLLM's development routes are
+needed, so it listens on loopback.
+"""
+
+import importlib.util
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from trainer.config import TrainConfig
+from trainer.generate import STOP, Completion, EngineUnavailable, GenerationTimeout
+from trainer.processes import die_with_parent, end_group
+
+log = logging.getLogger(__name__)
+
+MODEL_NAME = "policy"
+CONTROL_TIMEOUT_S = 120.0
+STOP_GRACE_S = 3.0
+
+
+class VllmEngine:
+    def __init__(self, config: TrainConfig, log_path: Path) -> None:
+        """Start the server and wait until it answers. Raises EngineUnavailable."""
+        if importlib.util.find_spec("vllm") is None:
+            raise EngineUnavailable(
+                'vllm is not installed: run "make setup", or set engine.kind = "transformers" (slower)'
+            )
+        self.config = config
+        self.log_path = log_path
+        self.policy_version = 0
+        self._weights: Path | None = None
+        self._ready = threading.Event()
+        limits = httpx.Limits(max_connections=config.rollout.concurrency + 8)
+        self._http = httpx.Client(limits=limits, timeout=CONTROL_TIMEOUT_S)
+        self._start()
+
+    def complete(
+        self, prompt_ids: list[int], *, max_tokens: int, temperature: float, seed: int, timeout_s: float
+    ) -> Completion:
+        body: dict[str, Any] = {
+            "model": MODEL_NAME,
+            "prompt": prompt_ids,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_p": 1.0,
+            "stop": [STOP],
+            "include_stop_str_in_output": True,
+            "logprobs": 0,
+            "return_token_ids": True,
+        }
+        if self.config.hardware.gpus_per_node:
+            body["seed"] = seed  # the CPU build's sampler crashes on a request's own generator
+        if not self._ready.wait(timeout_s):
+            raise EngineUnavailable(f"the engine was not back within {timeout_s:.0f} s")
+        deadline = min(timeout_s, self.config.engine.request_timeout_s)
+        try:
+            reply = self._http.post(f"{self.url}/v1/completions", json=body, timeout=max(deadline, 0.01))
+            reply.raise_for_status()
+        except httpx.TimeoutException as error:
+            if timeout_s <= self.config.engine.request_timeout_s and self._alive():
+                raise GenerationTimeout(f"no completion within the rollout's {timeout_s:.0f} s") from error
+            raise self._unavailable(error) from error
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from error
+        choice = reply.json()["choices"][0]
+        return Completion(
+            text=choice["text"],
+            token_ids=choice["token_ids"],
+            logprobs=choice["logprobs"]["token_logprobs"],
+            finish_reason="stop" if choice["finish_reason"] == "stop" else "length",
+        )
+
+    def load_weights(self, folder: Path, policy_version: int) -> None:
+        self._weights, self.policy_version = folder, policy_version
+        if self.revive():
+            return
+        try:
+            self._push(folder)
+        except httpx.HTTPError as error:
+            raise EngineUnavailable(f"policy version {policy_version} did not reach the engine: {error}") from error
+
+    def revive(self) -> bool:
+        """Start a dead server again with the last weights; True when it was dead.
+
+        Call from the main thread: the kernel ends a child with the *thread* that started it. Raises EngineUnavailable.
+        """
+        if self._alive():
+            return False
+        log.warning("engine exited with %s; starting it again", self._process.returncode)
+        self._start()
+        return True
+
+    def close(self) -> None:
+        self._ready.set()
+        end_group(self._process, STOP_GRACE_S)
+        self._http.close()
+
+    def _push(self, folder: Path) -> None:
+        self._post("/pause", params={"mode": "keep"})
+        try:
+            body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+            self._post("/collective_rpc", json=body)
+            self._post("/reset_prefix_cache")
+        finally:
+            self._post("/resume")
+
+    def _post(self, path: str, **kwargs: Any) -> None:
+        self._http.post(f"{self.url}{path}", **kwargs).raise_for_status()
+
+    def _alive(self) -> bool:
+        return self._process.poll() is None
+
+    def _unavailable(self, error: Exception) -> EngineUnavailable:
+        if not self._alive():
+            self._ready.clear()
+        return EngineUnavailable(f"the engine did not complete a request: {error!r}")
+
+    def _start(self) -> None:
+        self._ready.clear()
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        with self.log_path.open("ab") as output:
+            self._process = subprocess.Popen(
+                _command(self.config, port),
+                env=os.environ | _environment(self.config),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=die_with_parent,
+                process_group=0,
+            )
+        self._wait_ready()
+        if self._weights is not None:
+            self._push(self._weights)
+        self._ready.set()
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + self.config.engine.startup_timeout_s
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise EngineUnavailable(
+                    f"vLLM exited with {self._process.returncode} while starting; end of {self.log_path}:\n"
+                    + _tail(self.log_path)
+                )
+            try:
+                if self._http.get(f"{self.url}/health", timeout=2).is_success:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.25)
+        self.close()
+        raise EngineUnavailable(
+            f"vLLM did not answer within engine.startup_timeout_s={self.config.engine.startup_timeout_s:.0f}; "
+            f"end of {self.log_path}:\n{_tail(self.log_path)}"
+        )
+
+
+def _command(config: TrainConfig, port: int) -> list[str]:
+    # the `vllm` console script asks for the metadata of a package of that name, which the CPU build does not have
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    options: dict[str, Any] = {
+        "model": config.model.path,
+        "served-model-name": MODEL_NAME,
+        "dtype": config.model.dtype,
+        "max-model-len": config.engine.max_model_len,
+        "max-num-seqs": config.rollout.concurrency,
+        "host": "127.0.0.1",
+        "port": port,
+        "seed": config.seed,
+        # log-probabilities of the distribution that was sampled from, temperature included
+        "logprobs-mode": "processed_logprobs",
+        "tensor-parallel-size": config.engine.tensor_parallel,
+    }
+    if config.hardware.gpus_per_node:
+        options["gpu-memory-utilization"] = config.engine.gpu_memory_utilization
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    return [*command, "--disable-log-stats"] + ([] if config.hardware.gpus_per_node else ["--enforce-eager"])
+
+
+def _environment(config: TrainConfig) -> dict[str, str]:
+    return {
+        "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(config.engine.kv_cache_gib))),
+        # left to itself vLLM keeps a core for its front end, which is idle most of the time: 0.65 of the throughput
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in sorted(os.sched_getaffinity(0))),
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1" if Path(config.model.path).is_dir() else "0",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _tail(path: Path, size: int = 3000) -> str:
+    return path.read_bytes()[-size:].decode(errors="replace")

@@ -1,0 +1,38 @@
+"""New weights from the trainer to the engine: a folder of safetensors on memory-backed disk, swapped by name.
+
+The engine is handed a finished folder; the one before it is removed once the engine has let go of it. vLLM's NCCL transfer
+between GPUs is not here yet: `weight_sync = "nccl"` is refused by `python -m trainer`.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from trainer.generate import Engine
+from trainer.policy import Policy, engine_state
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class FileSync:
+    def __init__(self, policy: Policy, engine: Engine, dtype: torch.dtype) -> None:
+        self._policy, self._engine, self._dtype = policy, engine, dtype
+        base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+        self._root = Path(tempfile.mkdtemp(prefix="deepswe-weights-", dir=base))
+        self._current: Path | None = None
+
+    def push(self, policy_version: int) -> None:
+        """Give the engine the policy's weights under this version. Raises EngineUnavailable naming it."""
+        folder = self._root / f"version_{policy_version}"
+        folder.mkdir(exist_ok=True)
+        save_file(engine_state(self._policy.model, self._dtype), folder / "model.safetensors")
+        self._engine.load_weights(folder, policy_version)
+        if self._current is not None and self._current != folder:
+            shutil.rmtree(self._current, ignore_errors=True)
+        self._current = folder
+
+    def close(self) -> None:
+        shutil.rmtree(self._root, ignore_errors=True)
