@@ -1,0 +1,306 @@
+"""A run's process from claim to end: real processes of the stand-in, a real database."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+import pytest
+from django.db import connection
+
+from tests.web.conftest import STAND_IN, make_worker
+from trainer.config import TrainConfig
+from webapp.runs import lifecycle, processes, supervise, workers
+from webapp.runs.models import Event, Run, Worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WAIT_S = 30
+
+
+@pytest.fixture
+def run(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Queued. What is left of it is killed after the test, and its children are reaped."""
+    run = lifecycle.launch(config=config, name="first", owner=None)
+    started: list[processes.Trainer] = []
+    start = processes.start
+
+    def remember(run_id: UUID, run_dir: Path) -> processes.Trainer:
+        started.append(start(run_id, run_dir))
+        return started[-1]
+
+    monkeypatch.setattr(processes, "start", remember)
+    yield run
+    processes.sweep(run.id)
+    for trainer in started:
+        trainer.sweep()
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return make_worker("studio@here")
+
+
+@pytest.fixture
+def slow(settings) -> None:
+    settings.TRAINER_COMMAND = [*STAND_IN, "--pace", "0.2"]
+
+
+@pytest.fixture
+def steady(settings) -> None:
+    """Some seconds from start to end."""
+    settings.TRAINER_COMMAND = [*STAND_IN, "--pace", "0.04"]
+
+
+class Supervisor(threading.Thread):
+    """A worker's thread that supervises one run."""
+
+    def __init__(self, run: Run, worker: Worker) -> None:
+        super().__init__(daemon=True)
+        self.run_id, self.worker, self.shutdown = run.id, worker, threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        supervise.supervise(self.run_id, self.worker, self.shutdown)
+        connection.close()
+
+    def end(self) -> None:
+        self.join(WAIT_S)
+        assert not self.is_alive()
+
+
+def until(run: Run, holds: Callable[[Run], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not holds(run):
+        assert time.monotonic() < deadline, (run.status, run.reason, run.last_seq)
+        time.sleep(0.05)
+        run.refresh_from_db()
+
+
+def folder(run: Run) -> Path:
+    run.refresh_from_db()
+    return Path(run.run_dir)
+
+
+def trainer_pid(run: Run) -> int:
+    return int((folder(run) / processes.LOCK_FILE).read_text())
+
+
+def assert_every_event_once(run: Run) -> None:
+    written = (folder(run) / "events.jsonl").read_bytes().count(b"\n")
+    assert list(Event.objects.filter(run=run).values_list("seq", flat=True)) == [
+        *range(1, written + 1)
+    ]
+
+
+def assert_nothing_left(run: Run) -> None:
+    assert list(processes._marked(run.id)) == []
+
+
+def test_a_run_is_trained_to_its_end(run: Run, worker: Worker, settings) -> None:
+    supervise.supervise(run.id, worker, threading.Event())
+    run.refresh_from_db()
+    assert (run.status, run.reason, run.current_step) == ("finished", "All steps done.", 2)
+    assert run.lease is None
+    assert run.finished_at == run.events.get(type="finished").time
+    assert settings.RUNS_DIR.stat().st_mode & 0o777 == 0o700
+    assert_every_event_once(run)
+    assert_nothing_left(run)
+
+
+def test_a_job_that_runs_twice_does_nothing_more(run: Run, worker: Worker) -> None:
+    supervise.supervise(run.id, worker, threading.Event())
+    count = run.events.count()
+    supervise.supervise(run.id, worker, threading.Event())
+    assert run.events.count() == count
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_job_that_runs_twice_at_once_starts_one_process(run: Run, worker: Worker) -> None:
+    first, second = Supervisor(run, worker), Supervisor(run, worker)
+    until(run, lambda run: run.last_seq > 3)
+    assert first.is_alive() != second.is_alive()
+    lifecycle.request_stop(run, by="alice")
+    first.end()
+    second.end()
+    assert run.events.filter(type="started").count() == 1
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_stop_saves_a_checkpoint_and_leaves_nothing(run: Run, worker: Worker) -> None:
+    supervisor = Supervisor(run, worker)
+    until(run, lambda run: run.status == "running")
+    asked = time.monotonic()
+    lifecycle.request_stop(run, by="alice")
+    supervisor.end()
+    assert time.monotonic() - asked < 5
+    run.refresh_from_db()
+    assert (run.status, run.reason) == ("stopped", "Stopped by alice.")
+    assert list(run.events.values_list("type", flat=True))[-2:] == ["checkpoint", "finished"]
+    assert_nothing_left(run)
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_stopped_run_goes_on_from_its_checkpoint(run: Run, worker: Worker) -> None:
+    supervisor = Supervisor(run, worker)
+    until(run, lambda run: run.current_step >= 1)
+    lifecycle.request_stop(run, by="alice")
+    supervisor.end()
+    run.refresh_from_db()
+    assert run.status in ("stopped", "finished")
+    lifecycle.resume(run)
+    supervise.supervise(run.id, worker, threading.Event())
+    run.refresh_from_db()
+    assert (run.status, run.attempt, run.current_step) == ("finished", 2, 2)
+    assert_every_event_once(run)
+
+
+def test_a_trainer_that_does_not_stop_is_killed(run: Run, worker: Worker, settings) -> None:
+    settings.STOP_GRACE_S = 1
+    settings.TRAINER_COMMAND = [*STAND_IN, "--deaf", "--pace", "0.5"]
+    supervisor = Supervisor(run, worker)
+    until(run, lambda run: run.status == "running")
+    lifecycle.request_stop(run, by="alice")
+    supervisor.end()
+    run.refresh_from_db()
+    assert run.status == "stopped"
+    assert "was killed" in run.reason
+    assert_nothing_left(run)
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_killed_trainer_resumes(run: Run, worker: Worker) -> None:
+    supervisor = Supervisor(run, worker)
+    until(run, lambda run: run.current_step >= 1)
+    psutil.Process(trainer_pid(run)).send_signal(signal.SIGKILL)
+    supervisor.end()
+    run.refresh_from_db()
+    assert (run.status, run.attempt) == ("finished", 2)
+    assert_every_event_once(run)
+    assert_nothing_left(run)
+
+
+def test_a_trainer_that_dies_in_a_loop_is_given_up(run: Run, worker: Worker, settings) -> None:
+    settings.TRAINER_COMMAND = ["/bin/sh", "-c", "kill -9 $$"]
+    supervise.supervise(run.id, worker, threading.Event())
+    run.refresh_from_db()
+    assert (run.status, run.reason) == ("failed", "Its process was killed 3 times at step 0.")
+
+
+def test_a_trainer_that_refuses_is_quoted(run: Run, worker: Worker, settings) -> None:
+    settings.TRAINER_COMMAND = [*STAND_IN, "--refuse", "engine.kind: no vLLM here"]
+    supervise.supervise(run.id, worker, threading.Event())
+    run.refresh_from_db()
+    assert run.status == "failed"
+    assert run.reason == "Its process ended with exit code 2: engine.kind: no vLLM here"
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_worker_that_is_shut_down_gives_the_run_back(run: Run, worker: Worker) -> None:
+    supervisor = Supervisor(run, worker)
+    until(run, lambda run: run.status == "running")
+    supervisor.shutdown.set()
+    supervisor.end()
+    run.refresh_from_db()
+    assert (run.status, run.lease) == ("queued", None)
+    assert run.events.order_by("seq").last().payload["status"] == "stopped"
+    assert_nothing_left(run)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_new_worker_adopts_the_process_of_a_dead_one(run: Run, worker: Worker) -> None:
+    claim = lifecycle.claim(run.id, worker)
+    assert claim
+    run_dir = supervise.prepare(run, worker)
+    processes.start(run.id, run_dir)
+    workers.take_up(worker)
+    supervisor = Supervisor(run, worker)
+    until(run, lambda run: run.last_seq > 2)
+    lifecycle.request_stop(run, by="alice")
+    supervisor.end()
+    assert run.events.filter(type="started").count() == 1
+    run.refresh_from_db()
+    assert run.status == "stopped"
+    assert_every_event_once(run)
+
+
+def test_what_a_dead_worker_left_finished_is_settled(run: Run, worker: Worker) -> None:
+    lifecycle.claim(run.id, worker)
+    child = processes.start(run.id, supervise.prepare(run, worker)).child
+    assert child
+    child.wait(WAIT_S)
+    workers.take_up(worker)
+    supervise.supervise(run.id, worker, threading.Event())
+    run.refresh_from_db()
+    assert (run.status, run.attempt) == ("finished", 1)
+    assert_every_event_once(run)
+
+
+@pytest.mark.usefixtures("slow")
+def test_two_processes_never_share_a_folder(run: Run, worker: Worker) -> None:
+    run_dir = supervise.prepare(run, worker)
+    processes.start(run.id, run_dir)
+    with pytest.raises(BlockingIOError):
+        processes.start(run.id, run_dir)
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_supervisor_that_lost_its_lease_lets_go(
+    run: Run, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "RENEW_S", 0)
+    supervisor = Supervisor(run, worker)
+    until(run, lambda run: run.status == "running")
+    Run.objects.filter(id=run.id).update(lease="00000000-0000-0000-0000-000000000001")
+    supervisor.end()
+    assert processes.is_alive(folder(run))
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_worker_ends_processes_of_runs_that_ended(run: Run, worker: Worker) -> None:
+    processes.start(run.id, supervise.prepare(run, worker))
+    Run.objects.filter(id=run.id).update(status="stopped")
+    workers.take_up(worker)
+    assert_nothing_left(run)
+
+
+@pytest.mark.usefixtures("slow")
+def test_training_goes_on_while_the_database_is_away(
+    run: Run, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = Supervisor(run, worker)
+    until(run, lambda run: run.status == "running")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE runs_event RENAME TO runs_event_away")
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        cursor.execute("ALTER TABLE runs_event_away RENAME TO runs_event")
+    seen = run.last_seq
+    until(run, lambda run: run.last_seq > seen + 5)
+    lifecycle.request_stop(run, by="alice")
+    supervisor.end()
+    assert_every_event_once(run)
+
+
+def test_an_unreadable_event_file_is_said_and_does_not_stop_training(
+    run: Run, worker: Worker
+) -> None:
+    run_dir = supervise.prepare(run, worker)
+    (run_dir / "events.jsonl").write_text('{"seq": 1, "type": "guess"}\n')
+    supervise.supervise(run.id, worker, threading.Event())
+    run.refresh_from_db()
+    assert run.status == "failed"
+    assert "events cannot be stored" in run.reason
+
+
+def test_a_worker_reports_what_it_has() -> None:
+    worker = workers.report("studio@here", ["train"])
+    assert worker.cores >= 1
+    assert worker.memory_mib > 500
+    assert worker.is_online
+    assert Worker.objects.online().get() == worker
