@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
-from ninja import Router, Schema
+from ninja import Router, Schema, Status
 from ninja.errors import HttpError
 from pydantic import ConfigDict, Field
 
@@ -102,7 +102,7 @@ def list_runs(
 
 
 @router.post("", response={201: RunDetailOut, 422: ProblemsOut})
-def launch(request: HttpRequest, payload: RunIn) -> tuple[int, Any]:
+def launch(request: HttpRequest, payload: RunIn) -> Status[Any]:
     return _launch(request, lambda: load_recipe(payload.recipe, payload.changes), name=payload.name)
 
 
@@ -112,7 +112,7 @@ def read_run(request: HttpRequest, run_id: UUID) -> Run:
 
 
 @router.post("/{uuid:run_id}/clone", response={201: RunDetailOut, 422: ProblemsOut})
-def clone(request: HttpRequest, run_id: UUID, payload: CloneIn) -> tuple[int, Any]:
+def clone(request: HttpRequest, run_id: UUID, payload: CloneIn) -> Status[Any]:
     """Launch a run with the same configuration, but for `changes`."""
     source = _run(run_id)
     return _launch(
@@ -121,21 +121,21 @@ def clone(request: HttpRequest, run_id: UUID, payload: CloneIn) -> tuple[int, An
 
 
 @router.post("/{uuid:run_id}/stop", response={202: RunOut})
-def stop(request: HttpRequest, run_id: UUID) -> tuple[int, Run]:
+def stop(request: HttpRequest, run_id: UUID) -> Status[Run]:
     """Save a checkpoint and end; takes up to 15 s."""
     run = _changeable(request, run_id)
     if not lifecycle.request_stop(run, by=request.user.get_username()):
         raise HttpError(409, f"The run is {run.status}: only a queued or live one can be stopped.")
-    return 202, _run(run_id)
+    return Status(202, _run(run_id))
 
 
 @router.post("/{uuid:run_id}/resume", response={202: RunOut})
-def resume(request: HttpRequest, run_id: UUID) -> tuple[int, Run]:
+def resume(request: HttpRequest, run_id: UUID) -> Status[Run]:
     """Go on from the last checkpoint."""
     run = _changeable(request, run_id)
     if not lifecycle.resume(run):
         raise HttpError(409, f"The run is {run.status}: only a stopped or failed one can resume.")
-    return 202, _run(run_id)
+    return Status(202, _run(run_id))
 
 
 @router.get("/{uuid:run_id}/events", response=EventsOut)
@@ -167,14 +167,14 @@ def _launch(
     *,
     name: str,
     cloned_from: Run | None = None,
-) -> tuple[int, Any]:
+) -> Status[Any]:
     try:
         config = configure()
     except ConfigError as error:
         found = [{"field": field, "message": message} for field, message in error.problems]
-        return 422, {"problems": found}
+        return Status(422, {"problems": found})
     owner = request.user if request.user.is_authenticated else None
     run = lifecycle.launch(
         config=config, name=name or config.recipe, owner=owner, cloned_from=cloned_from
     )
-    return 201, run
+    return Status(201, run)

@@ -18,6 +18,8 @@ from webapp.runs.models import Run
 
 POLL_S = 1.0
 
+read = database_sync_to_async(feed.events_after)
+
 
 class RunConsumer(AsyncJsonWebsocketConsumer):
     """`/ws/runs/<id>/?after=<seq>` sends `{events: [...], last_seq}`; it listens to nobody."""
@@ -55,7 +57,7 @@ class RunConsumer(AsyncJsonWebsocketConsumer):
         """Send what is new, then wait for a nudge or a second. A slow client is waited for."""
         while True:
             self.nudged.clear()
-            events = await database_sync_to_async(feed.events_after)(self.run_id, self.after)
+            events = await read(self.run_id, self.after, feed.MAX_EVENTS)
             if events:
                 self.after = events[-1]["seq"]
                 await self.send_json({"events": events, "last_seq": self.after})

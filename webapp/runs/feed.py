@@ -15,7 +15,7 @@ MAX_EVENTS = 500
 """In one frame or one answer; ask again from its last seq for more."""
 
 
-def events_after(run_id: UUID, after: int, limit: int = MAX_EVENTS) -> list[dict[str, Any]]:
+def events_after(run_id: UUID, after: int, limit: int) -> list[dict[str, Any]]:
     """At most `limit` events with seq > after, in order."""
     rows = Event.objects.filter(run_id=run_id, seq__gt=after).order_by("seq")[:limit]
     return [event.as_written for event in rows]

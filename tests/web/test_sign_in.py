@@ -1,0 +1,52 @@
+"""Sign-in: by a link that works once, and nothing without it."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+
+from webapp.sign_in import one_time_link
+
+PAGES = ["/", "/runs/", "/tasksets/", "/workers/", "/settings/", "/media/runs/x"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_asks_for_sign_in_first(page: str) -> None:
+    answer = Client().get(page)
+    if page.startswith("/media/"):
+        assert answer.status_code == 404
+    else:
+        assert answer.url == f"/sign-in/?next={page}"
+
+
+def test_a_link_signs_in_once(alice: User) -> None:
+    link = one_time_link(alice, "")
+    first, second = Client(), Client()
+    assert first.get(link).url == "/runs/"
+    assert first.session["_auth_user_id"] == str(alice.pk)
+    assert second.get(link).url == "/sign-in/"
+    assert "_auth_user_id" not in second.session
+    assert first.get(link).url == "/runs/"
+
+
+def test_an_old_link_signs_nobody_in(alice: User, settings) -> None:
+    link = one_time_link(alice, "")
+    settings.SESAME_MAX_AGE = -1
+    assert Client().get(link).url == "/sign-in/"
+
+
+def test_a_command_prints_a_link(alice: User, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("sign_in_link", "alice")
+    link = capsys.readouterr().out.strip().removeprefix("http://127.0.0.1:8000")
+    assert Client().get(link).url == "/runs/"
+    with pytest.raises(CommandError, match="known: alice"):
+        call_command("sign_in_link", "nobody")
+
+
+def test_pages_allow_no_inline_script(alice: User) -> None:
+    client = Client()
+    client.force_login(alice)
+    policy = client.get("/runs/").headers["Content-Security-Policy"]
+    assert "script-src 'self'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
