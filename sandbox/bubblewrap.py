@@ -14,12 +14,12 @@ import secrets
 import shlex
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from sandbox import cgroups, namespaces, records, rootfs, snapshot
 from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, SandboxSpec, User
-from sandbox.errors import End, SandboxDestroyed, SandboxGone, SandboxPathError, SandboxUnavailable
+from sandbox.errors import End, SandboxDestroyed, SandboxGone, SandboxUnavailable
+from sandbox.files import read_file, said, write_file
 from sandbox.processes import Finished, run_confined
 from sandbox.reap import reap_records
 from sandbox.seccomp import seccomp_filter
@@ -39,7 +39,6 @@ _DEFAULT_ENV = {
 _OWN_PIDS = 4
 """Processes of bwrap itself that count against the group."""
 _GIT_TIMEOUT_S = 60.0
-_FILE_TIMEOUT_S = 30.0
 _MAX_BASES = 256
 
 
@@ -258,37 +257,11 @@ class BubblewrapSandbox:
 
     def read(self, path: str, limit_bytes: int) -> bytes:
         """The regular file at absolute `path`. Raises SandboxPathError."""
-        script = 'test ! -L "$1" || exit 3; test -f "$1" || exit 4; exec head -c "$2" -- "$1"'
-        result = self.exec(
-            ["sh", "-c", script, "sh", path, str(limit_bytes + 1)],
-            timeout_s=_FILE_TIMEOUT_S,
-            max_output_bytes=limit_bytes + 1,
-        )
-        if not result.ok:
-            reasons = {3: "is a symbolic link", 4: "is not a regular file"}
-            raise SandboxPathError(
-                f"{path}: {reasons.get(result.exit_code or 0, _text(result.stderr) or result.end)}"
-            )
-        if len(result.stdout) > limit_bytes:
-            raise SandboxPathError(f"{path}: larger than limit_bytes={limit_bytes}")
-        return result.stdout
+        return read_file(self, path, limit_bytes)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        """Create or replace the file at absolute `path`; a link there is replaced, not followed.
-        Raises SandboxPathError.
-        """
-        script = (
-            'd=$(dirname -- "$1"); mkdir -p -- "$d" && t=$(mktemp -- "$d/.write-XXXXXX") '
-            '&& cat > "$t" '
-            '&& test "$(stat -c %s -- "$t")" = "$3" && chmod "$2" -- "$t" && mv -fT -- "$t" "$1"'
-        )
-        result = self.exec(
-            ["sh", "-c", script, "sh", path, f"{mode:o}", str(len(data))],
-            stdin=data,
-            timeout_s=_FILE_TIMEOUT_S,
-        )
-        if not result.ok:
-            raise SandboxPathError(f"{path}: not written: {_text(result.stderr) or result.end}")
+        """Create or replace the file at absolute `path`. Raises SandboxPathError."""
+        write_file(self, path, data, mode)
 
     def diff(self) -> bytes:
         """A git patch of the working tree against the base commit. Raises SandboxDestroyed if none
@@ -313,7 +286,7 @@ class BubblewrapSandbox:
                 f"patch larger than {snapshot.MAX_PATCH_BYTES >> 20} MiB: no fix is that large"
             )
         if not result.ok:
-            raise SandboxDestroyed(f"no patch of {self._spec.workdir}: {_said(result)}")
+            raise SandboxDestroyed(f"no patch of {self._spec.workdir}: {said(result)}")
         return result.stdout
 
     def run_git(self, argv: Sequence[str]) -> bytes:
@@ -333,7 +306,7 @@ class BubblewrapSandbox:
         )
         if not result.ok:
             raise SandboxUnavailable(
-                f"base commit: {' '.join(argv[:2])}: {_said(result)}: is git installed?"
+                f"base commit: {' '.join(argv[:2])}: {said(result)}: is git installed?"
             )
         return result.stdout
 
@@ -431,8 +404,8 @@ class BubblewrapSandbox:
             elif exit_code is not None:
                 end = End.EXITED
             elif not finished.started or not finished.dead:
-                said = _text(bytes(finished.stderr)) or "bwrap did not start"
-                raise SandboxGone(f"sandbox {self.id}: command not run: {said}")
+                message = finished.stderr.decode(errors="replace").strip()[-300:]
+                raise SandboxGone(f"sandbox {self.id}: command not run: {message}")
             else:
                 end = End.SANDBOX_GONE
         return ExecResult(
@@ -460,13 +433,3 @@ def _identity(user: User) -> list[str]:
 
 def _settings(env: Mapping[str, str]) -> list[str]:
     return [arg for name, value in env.items() for arg in ("--setenv", name, value)]
-
-
-def _said(result: ExecResult) -> str:
-    return _text(result.stderr) or str(result.end)
-
-
-def _text(data: bytes) -> str:
-    with suppress(IndexError):
-        return data.decode(errors="replace").strip().splitlines()[-1][:300]
-    return ""

@@ -1,5 +1,6 @@
 """What every backend promises, the same tests for each; known differences are named here only."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from sandbox.base import Backend, ExecResult, Sandbox, SandboxSpec, load_backend
 from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.docker import SOCKET
 from sandbox.errors import End, SandboxError, SandboxPathError, SandboxUnavailable
 
 
@@ -18,7 +20,7 @@ from sandbox.errors import End, SandboxError, SandboxPathError, SandboxUnavailab
 def backend(request: pytest.FixtureRequest, bubblewrap: BubblewrapBackend) -> Backend:
     if request.param == "bubblewrap":
         return bubblewrap
-    made = load_backend("docker")
+    made = load_backend("docker", base_url=os.environ.get("DOCKER_HOST", SOCKET))
     try:
         made.reap()
     except SandboxUnavailable as error:

@@ -1,0 +1,46 @@
+"""Reading and writing one file of a sandbox by its own `exec`, as every backend does here.
+
+Runs as the agent inside the sandbox, so that no link can lead anywhere the agent could not go.
+"""
+
+from sandbox.base import ExecResult, Sandbox
+from sandbox.errors import SandboxPathError
+
+_TIMEOUT_S = 30.0
+_READ = 'test ! -L "$1" || exit 3; test -f "$1" || exit 4; exec head -c "$2" -- "$1"'
+_REFUSALS = {3: "is a symbolic link", 4: "is not a regular file"}
+_WRITE = (
+    'd=$(dirname -- "$1"); mkdir -p -- "$d" && t=$(mktemp -- "$d/.write-XXXXXX") && cat > "$t" '
+    '&& test "$(stat -c %s -- "$t")" = "$3" && chmod "$2" -- "$t" && mv -fT -- "$t" "$1"'
+)
+
+
+def read_file(sandbox: Sandbox, path: str, limit_bytes: int) -> bytes:
+    """The regular file at absolute `path`. Raises SandboxPathError."""
+    result = sandbox.exec(
+        ["sh", "-c", _READ, "sh", path, str(limit_bytes + 1)],
+        timeout_s=_TIMEOUT_S,
+        max_output_bytes=limit_bytes + 1,
+    )
+    if not result.ok:
+        raise SandboxPathError(f"{path}: {_REFUSALS.get(result.exit_code or 0, said(result))}")
+    if len(result.stdout) > limit_bytes:
+        raise SandboxPathError(f"{path}: larger than limit_bytes={limit_bytes}")
+    return result.stdout
+
+
+def write_file(sandbox: Sandbox, path: str, data: bytes, mode: int) -> None:
+    """Create or replace the file at absolute `path`; a link there is replaced, not followed.
+
+    Raises SandboxPathError.
+    """
+    argv = ["sh", "-c", _WRITE, "sh", path, f"{mode:o}", str(len(data))]
+    result = sandbox.exec(argv, stdin=data, timeout_s=_TIMEOUT_S)
+    if not result.ok:
+        raise SandboxPathError(f"{path}: not written: {said(result)}")
+
+
+def said(result: ExecResult) -> str:
+    """The last line of a failed command's messages, or how it ended."""
+    lines = result.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else str(result.end)
