@@ -45,11 +45,20 @@ class ShownTurn:
         return self.num_lines > FOLD_LINES
 
     @property
+    def tool(self) -> str:
+        return plain(self.row.tool)
+
+    @property
+    def command(self) -> str:
+        """Of file_editor: view, create, str_replace and so on."""
+        return plain(str(self.row.arguments.get("command", "")))
+
+    @property
     def short(self) -> str:
         """A few words for a narrow column: the command and its file, or the tool."""
         if self.path:
-            return f"{self.row.arguments.get('command', '')} {self.path.rsplit('/', 1)[-1]}"
-        return self.row.tool or "no call"
+            return f"{self.command} {self.path.rsplit('/', 1)[-1]}"
+        return self.tool or "no call"
 
     @property
     def seconds(self) -> float:

@@ -3,8 +3,9 @@
 from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, Prefetch, Subquery
+from django.db.models import OuterRef, Prefetch, Subquery, TextField
 from django.db.models.fields.json import KT
+from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django_htmx.middleware import HtmxDetails
@@ -170,9 +171,14 @@ def _live_rows(request: HttpRequest, run: Run) -> dict[str, Any]:
     }
 
 
+def _command() -> Coalesce:
+    """Of whichever tool: execute_bash names it cmd."""
+    return Coalesce(KT("arguments__cmd"), KT("arguments__command"), output_field=TextField())
+
+
 def _last_call() -> dict[str, Subquery]:
     last = Turn.objects.filter(rollout=OuterRef("pk")).order_by("-index")
     return {
         "last_tool": Subquery(last.values("tool")[:1]),
-        "last_command": Subquery(last.values(command=KT("arguments__command"))[:1]),
+        "last_command": Subquery(last.values(command=_command())[:1]),
     }

@@ -7,6 +7,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from webapp.rollouts import plaintext
+
 register = template.Library()
 
 NOTHING = "–"
@@ -110,14 +112,15 @@ def percent(part: float, whole: float) -> float:
 
 
 @register.filter
-def words(name: str) -> str:
-    """max_turns -> max turns."""
-    return name.replace("_", " ")
+def plain(text: str | None) -> str:
+    """Without escape sequences: for whatever an agent or a tool may have had a say in."""
+    return plaintext.plain(str(text or ""))
 
 
 @register.filter
-def entry(mapping: dict[str, object], key: str) -> object:
-    return mapping.get(key)
+def words(name: str) -> str:
+    """max_turns -> max turns."""
+    return name.replace("_", " ")
 
 
 def _largest_unit(seconds: int) -> str:

@@ -1,0 +1,200 @@
+"""Every page: works, is closed to strangers, does not know unknown ids, asks a bounded number of
+queries."""
+
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from webapp.rollouts.models import Rollout
+from webapp.runs.ingest import ingest
+from webapp.runs.models import Run, RunStatus, Worker
+from webapp.tasksets.load import load
+
+UNKNOWN = UUID("11111111-1111-1111-1111-111111111111")
+RUN_PAGES = ["", "header/", "figures.json", "live/", "live/rows/", "steps/", "config/", "log/"]
+ROLLOUT_PAGES = ["", "turns/1/", "patch/", "patch/?view=split", "tests/", "tokens/", "raw/"]
+MAX_QUERIES = 16
+
+
+@pytest.fixture
+def trained(run: Run, record: Callable[[UUID], Path]) -> Run:
+    """A run of two steps, read from its files."""
+    ingest(run.pk, record(run.pk))
+    Run.objects.filter(pk=run.pk).update(status=RunStatus.FINISHED)
+    run.refresh_from_db()
+    return run
+
+
+@pytest.fixture
+def signed_in(client: Client, alice: User) -> Client:
+    client.force_login(alice)
+    return client
+
+
+def addresses(run: Run) -> list[str]:
+    """Every page there is, on this run's rows."""
+    rollout = run.rollouts.filter(reward=1).first()
+    return [
+        "/runs/",
+        "/runs/?status=finished&recipe=starter-cpu&q=fir&sort=-reward",
+        "/runs/new/",
+        f"/runs/new/?clone={run.pk}",
+        *(f"/runs/{run.pk}/{page}" for page in RUN_PAGES),
+        f"/runs/{run.pk}/?x=time&smoothing=0.9&log=on",
+        f"/runs/{run.pk}/live/?rollout={rollout.pk}",
+        f"/runs/{run.pk}/steps/1/",
+        f"/runs/{run.pk}/steps/0/?purpose=evaluation",
+        f"/runs/{run.pk}/log/?level=error&before=5",
+        f"/groups/{rollout.group_id}/",
+        *(f"/rollouts/{rollout.pk}/{page}" for page in ROLLOUT_PAGES),
+        "/tasksets/",
+        "/tasksets/starter/",
+        "/tasksets/starter/?difficulty=easy&split=heldout&q=count",
+        f"/tasks/{rollout.task}/",
+        "/workers/",
+        "/settings/",
+    ]
+
+
+def test_every_page_works_within_its_queries(
+    signed_in: Client, trained: Run, worker: Worker, django_assert_max_num_queries: Callable
+):
+    load("starter")
+    for address in addresses(trained):
+        with django_assert_max_num_queries(MAX_QUERIES):
+            response = signed_in.get(address)
+        assert response.status_code == 200, address
+
+
+def test_nothing_is_shown_to_who_is_not_signed_in(client: Client, trained: Run):
+    for address in addresses(trained):
+        response = client.get(address)
+        assert response.status_code == 302, address
+        assert response["Location"].startswith("/sign-in/?next="), address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"/runs/{UNKNOWN}/{page}" for page in [*RUN_PAGES, "steps/1/"]),
+        f"/runs/new/?clone={UNKNOWN}",
+        "/runs/new/?clone=nonsense",
+        "/runs/new/?recipe=nonsense",
+        f"/groups/{UNKNOWN}/",
+        *(f"/rollouts/{UNKNOWN}/{page}" for page in ROLLOUT_PAGES),
+        "/tasksets/unknown/",
+        "/tasks/unknown/task/",
+    ],
+)
+def test_an_unknown_id_is_not_found(signed_in: Client, address: str):
+    assert signed_in.get(address).status_code == 404
+
+
+def test_a_step_that_has_not_begun_is_not_found(signed_in: Client, trained: Run):
+    assert signed_in.get(f"/runs/{trained.pk}/steps/99/").status_code == 404
+
+
+@pytest.mark.parametrize("rollout", ["nonsense", str(UNKNOWN)])
+def test_following_an_unknown_rollout_is_not_found(signed_in: Client, trained: Run, rollout: str):
+    address = f"/runs/{trained.pk}/live/?rollout={rollout}"
+    assert signed_in.get(address).status_code == 404
+
+
+def test_more_runs_cost_no_more_queries(signed_in: Client, trained: Run):
+    before = count_queries(signed_in, "/runs/")
+    for _ in range(5):
+        trained.pk = uuid4()
+        trained._state.adding = True
+        trained.save()
+    assert count_queries(signed_in, "/runs/") == before
+
+
+def count_queries(client: Client, address: str) -> int:
+    with CaptureQueriesContext(connection) as queries:
+        client.get(address)
+    return len(queries)
+
+
+def test_the_first_run_is_invited_on_an_empty_list(signed_in: Client):
+    assert b"Start the first run" in signed_in.get("/runs/").content
+
+
+def test_the_list_shows_progress_reward_and_a_cell_a_rollout(signed_in: Client, trained: Run):
+    page = signed_in.get("/runs/").content.decode()
+    assert 'aria-valuenow="2"' in page
+    assert "0.38" in page  # 3 of 8 in the second step
+    last = trained.rollouts.filter(step=2, purpose="train")
+    assert last.count() == 8
+    assert all(f"/rollouts/{rollout.pk}/" in page for rollout in last)
+
+
+def test_filters_that_match_nothing_say_so(signed_in: Client, trained: Run):
+    assert b"No run matches" in signed_in.get("/runs/?q=nothing-of-this-name").content
+
+
+def test_the_list_sorts_by_the_last_reward(signed_in: Client, trained: Run, config, alice: User):
+    Run.objects.create(
+        name="unmeasured", recipe="starter-cpu", config=trained.config, num_steps=2, owner=alice
+    )
+    names = [row.run.name for row in signed_in.get("/runs/?sort=reward").context["rows"]]
+    assert names == ["first", "unmeasured"]
+
+
+def test_the_figures_hold_the_measured_rewards(signed_in: Client, trained: Run):
+    figures = signed_in.get(f"/runs/{trained.pk}/figures.json").json()["figures"]
+    assert figures["reward"]["data"][0]["y"] == [0.25, 0.375]
+    assert figures["phases"]["data"][0]["name"] == "rollout"
+
+
+def test_a_queued_run_says_what_it_waits_for(signed_in: Client, run: Run):
+    page = signed_in.get(f"/runs/{run.pk}/").content
+    assert b"none is online for the queue train" in page
+
+
+def test_an_alarm_stands_in_the_header(signed_in: Client, trained: Run):
+    trained.events.create(
+        seq=trained.last_seq + 1,
+        time=trained.created_at,
+        type="alarm",
+        payload={"step": 2, "rule": "r", "sentence": "Entropy fell.", "remedy": "Raise it."},
+    )
+    assert b"Entropy fell." in signed_in.get(f"/runs/{trained.pk}/").content
+
+
+def test_the_group_page_shows_each_patch_once(signed_in: Client, trained: Run):
+    group = trained.rollouts.filter(reward=1).first().group
+    assert len(signed_in.get(f"/groups/{group.pk}/").context["patches"]) == 1
+
+
+def test_the_tests_tab_shows_the_stored_log(signed_in: Client, trained: Run):
+    rollout = trained.rollouts.filter(reward=1).first()
+    assert b"1 test, reward 1.0" in signed_in.get(f"/rollouts/{rollout.pk}/tests/").content
+
+
+def test_what_an_agent_wrote_is_never_markup(signed_in: Client, trained: Run):
+    rollout: Rollout = trained.rollouts.filter(reward=1).first()
+    evil = "<script>alert(1)</script>\x1b[31m"
+    rollout.turns.update(thought=evil, text=evil, observation=evil, error=evil, tool=evil[:9])
+    rollout.turns.filter(index=0).update(arguments={"path": evil, "old_str": evil, "new_str": evil})
+    Rollout.objects.filter(pk=rollout.pk).update(patch=evil, reason=evil, tests={evil: "FAILED"})
+    pages = [f"/rollouts/{rollout.pk}/{page}" for page in ROLLOUT_PAGES]
+    for address in [*pages, f"/groups/{rollout.group_id}/"]:
+        content = signed_in.get(address).content.decode()
+        assert "<script>alert" not in content, address
+        assert "\x1b" not in content, address
+
+
+def test_pages_carry_a_policy_without_inline_code(signed_in: Client, trained: Run):
+    response = signed_in.get(f"/runs/{trained.pk}/")
+    policy = response["Content-Security-Policy"]
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    page = response.content.decode()
+    assert " style=" not in page
+    assert " onclick=" not in page
