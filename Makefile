@@ -5,7 +5,7 @@
 export VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo dev test lint bench lock clean
+.PHONY: help setup demo dev test lint bench screenshots lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -30,6 +30,10 @@ lint: ## style, types, layers, templates, migrations
 bench: ## one starter step here and in TRL, and the ratios
 	@scripts/setup.sh --bench
 	@$(BIN)/python -m benchmarks.step_time
+
+screenshots: ## photograph the running studio's pages for the README
+	@scripts/setup.sh --tests
+	@$(BIN)/python scripts/screenshots.py
 
 lock: ## resolve requirements*.txt into locks/ again
 	@scripts/lock.sh
