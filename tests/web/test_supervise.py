@@ -198,6 +198,14 @@ def test_a_trainer_that_refuses_is_quoted(run: Run, worker: Worker, settings) ->
     assert run.reason == "Its process ended with exit code 2: engine.kind: no vLLM here"
 
 
+def test_a_trainer_that_cannot_be_started_is_said(run: Run, worker: Worker, settings) -> None:
+    settings.TRAINER_COMMAND = ["/nowhere/python"]
+    supervise.supervise(run.id, worker, threading.Event())
+    run.refresh_from_db()
+    assert run.status == "failed"
+    assert "cannot be started: [Errno 2] No such file or directory" in run.reason
+
+
 @pytest.mark.usefixtures("slow")
 def test_a_worker_that_is_shut_down_gives_the_run_back(run: Run, worker: Worker) -> None:
     supervisor = Supervisor(run, worker)

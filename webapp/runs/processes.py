@@ -56,10 +56,15 @@ class Trainer:
 
 
 def start(run_id: UUID, run_dir: Path) -> Trainer:
-    """Start the trainer in its own session. Raises BlockingIOError when one is at work there."""
+    """Start the trainer in its own session.
+
+    Raises BlockingIOError when one is at work there, another OSError when the system refuses.
+    """
+    if not is_alive(run_dir):
+        # A trainer that died may have left children that still hold its lock.
+        sweep(run_id)
     with (run_dir / LOCK_FILE).open("a+") as lock, (run_dir / OUTPUT_FILE).open("ab") as output:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        sweep(run_id)
         lock.truncate(0)
         child = subprocess.Popen(
             [*settings.TRAINER_COMMAND, str(run_dir), "--run-id", str(run_id)],

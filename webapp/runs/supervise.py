@@ -105,9 +105,13 @@ def begin(held: Supervision) -> None:
     """Start the process; it resumes by itself where there is a checkpoint."""
     store_events(held)
     held.seen_before = Run.objects.get(id=held.run_id).last_seq
-    held.trainer = processes.start(held.run_id, held.run_dir)
     held.stop_asked_at = None
-    logger.info("run %s: started its process", held.run_id)
+    try:
+        held.trainer = processes.start(held.run_id, held.run_dir)
+        logger.info("run %s: started its process", held.run_id)
+    except OSError as error:
+        reason = f"Its process cannot be started: {error}"
+        lifecycle.settle(held.run_id, held.lease, RunStatus.FAILED, reason)
 
 
 def watch(held: Supervision) -> None:
