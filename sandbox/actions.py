@@ -85,12 +85,18 @@ def parse(text: str) -> Parsed:
         if not closed:
             return Parsed(
                 None,
-                f"Missing {_PARAMETER_END} after parameter {_short(key)}. {_like(name)}",
+                f"Missing {_PARAMETER_END} after parameter {_short(key)}. Close each parameter with "
+                f"{_PARAMETER_END} and the call with {_END}.",
                 thought,
             )
         arguments[key] = _unwrapped(value)
     if not rest.lstrip().startswith(_END):
-        return Parsed(None, f"Missing {_END} at the end of the call. {_like(name)}", thought)
+        # no example of another call here: a small model copies it instead of mending its own
+        return Parsed(
+            None,
+            f"Missing {_END} at the end of the call, so nothing was done. End it with {_END}.",
+            thought,
+        )
     action = Action(tool=name, arguments=arguments)
     return Parsed(action, check(action), thought)
 

@@ -42,7 +42,8 @@ class VllmEngine:
         self.policy_version = 0
         self._weights: Path | None = None
         self._ready = threading.Event()
-        limits = httpx.Limits(max_connections=config.rollout.concurrency + 8)
+        # shorter than the server's own 5 s, or a request can meet a connection that is just being closed
+        limits = httpx.Limits(max_connections=config.rollout.concurrency + 8, keepalive_expiry=2)
         self._http = httpx.Client(limits=limits, timeout=CONTROL_TIMEOUT_S)
         self._start()
 

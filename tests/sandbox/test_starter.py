@@ -17,7 +17,7 @@ from sandbox.task import Task, load_taskset
 from sandbox.validate import grader, validate
 
 TASKS = load_taskset("starter").tasks
-WORDS = {"easy": (45, 80), "middle": (70, 135), "hard": (60, 140)}
+WORDS = {"easy": (45, 90), "middle": (70, 135), "hard": (60, 140)}
 """Least and most words and punctuation marks of a statement; the model's tokens are about 1.1 x."""
 LINES = (4, 34)
 """Least and most lines of a repository's Python file."""
