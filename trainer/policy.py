@@ -4,6 +4,7 @@ Weights and AdamW's state are float32; forward and backward run in the configure
 loss tokens only, in chunks that backward recomputes, so there is never a [tokens, vocabulary] tensor for a whole row.
 """
 
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +20,15 @@ from trainer.config import ModelConfig, OptimizerConfig
 LOGIT_CHUNK = 128
 """Loss tokens projected at once: 100 MB of float32 logits at a vocabulary of 50,000."""
 
+LOADING = threading.Lock()
+"""Held around `from_pretrained`, which sets the default device of the whole process while it loads."""
+
 
 class TokenScores(NamedTuple):
-    """Of the T loss tokens of a row, float32: log-probability [T] at the sampling temperature, entropy [T], in nats."""
+    """Of the T loss tokens of a row: log-probability [T] at the sampling temperature, entropy [T], in nats.
+
+    float32, or float64 where the model is.
+    """
 
     logprobs: Tensor
     entropy: Tensor
@@ -35,8 +42,9 @@ class Policy:
 
     def scores(self, row: Row, *, entropy_grad: bool = False) -> TokenScores:
         """Log-probabilities and entropies of the row's loss tokens; gradients flow unless inside `torch.no_grad`."""
-        device = next(self.model.parameters()).device
-        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+        weight = next(self.model.parameters())
+        device = weight.device
+        with torch.autocast(device.type, self.dtype, enabled=self.dtype != weight.dtype):
             hidden = self.model.model(
                 input_ids=row.input_ids[None].to(device),
                 position_ids=row.position_ids[None].to(device),
@@ -58,7 +66,8 @@ def _chunk_scores(
     hidden: Tensor, head: Tensor, targets: Tensor, temperature: float, entropy_grad: bool
 ) -> TokenScores:
     """hidden [C, E], head [V, E], targets [C] -> scores of C tokens."""
-    logits = nn.functional.linear(hidden, head).float() / temperature
+    logits = nn.functional.linear(hidden, head)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     log_z = logits.logsumexp(-1)
     logprobs = logits.gather(-1, targets[:, None])[:, 0] - log_z
     with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
@@ -72,9 +81,10 @@ def load_policy(config: ModelConfig, *, temperature: float, weights: Path | None
     Raises ValueError for a model whose attention is not plain causal.
     """
     attention.register()
-    model = AutoModelForCausalLM.from_pretrained(
-        weights or config.path, dtype=torch.float32, attn_implementation=attention.TREE
-    )
+    with LOADING:
+        model = AutoModelForCausalLM.from_pretrained(
+            weights or config.path, dtype=torch.float32, attn_implementation=attention.TREE
+        )
     if getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True):
         raise ValueError(f"{config.path}: sliding-window attention is not supported; choose a model with full attention")
     if config.gradient_checkpointing:
