@@ -25,8 +25,8 @@ def group_advantages(
     """Advantages of one group, [G].
 
     `rewards` [G]: None marks an INFRA rollout, which gets 0 and counts nowhere. `filtered` [G]: a filtered rollout's
-    reward counts in the baseline (and std) of the others unless `filtered_in_baseline` is false. A rollout with no
-    others to compare with gets 0.
+    reward counts in the baseline (and std) of the others; with `filtered_in_baseline` false it is left out of the group
+    and gets 0. A rollout with no others to compare with gets 0.
     """
     counted = [
         r is not None and (filtered_in_baseline or not f) for r, f in zip(rewards, filtered, strict=True)
@@ -39,7 +39,7 @@ def group_advantages(
     advantages = []
     for i, reward in enumerate(rewards):
         others = [r for j, r in enumerate(rewards) if j != i and counted[j] and r is not None]
-        if reward is None or not others:
+        if reward is None or not counted[i] or not others:
             advantages.append(0.0)
         elif baseline == "leave_one_out":
             advantages.append((reward - fmean(others)) / scale)

@@ -39,11 +39,11 @@ class Row:
     targets: Tensor
     """[T] int64 token ids."""
     advantages: Tensor
-    """[T] float32."""
+    """[T] float64."""
     weights: Tensor
-    """[T] float32, `trainer.loss.token_weights`."""
+    """[T] float64, `trainer.loss.token_weights`."""
     sampled_logprobs: Tensor
-    """[T] float32, nats."""
+    """[T] float64, nats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def _row(samples: list[_Sample]) -> Row:
         trees=(Tree(prompt_length=len(prompt_ids), response_lengths=tuple(s.length for s in samples)),),
         predictors=torch.tensor(predictors),
         targets=torch.tensor(targets),
-        advantages=torch.tensor(advantages),
-        weights=torch.tensor(weights),
-        sampled_logprobs=torch.tensor(logprobs),
+        advantages=torch.tensor(advantages, dtype=torch.float64),
+        weights=torch.tensor(weights, dtype=torch.float64),
+        sampled_logprobs=torch.tensor(logprobs, dtype=torch.float64),
     )

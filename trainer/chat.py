@@ -69,6 +69,7 @@ class Chat:
             {"role": "user", "content": observation},
         ]
         rendered = self.render_prompt(messages)
-        between = rendered.rpartition(SENTINEL)[2]
+        # the first one: what was observed may hold the mark as well
+        between = rendered.partition(SENTINEL)[2]
         ids: list[int] = self.tokenizer.encode(between, add_special_tokens=False)
         return ids[1:] if ids and ids[0] == last_sampled_id else ids

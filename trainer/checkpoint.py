@@ -1,6 +1,6 @@
 """A run's state on disk: model, optimizer, random states, task cursor and policy version, whole or not at all.
 
-`checkpoints/step_N/` appears by a rename when everything in it is on disk, and the oldest are removed afterwards, so a crash
+`checkpoints/step_N/` appears by a rename when everything in it is written, and the oldest are removed afterwards, so a crash
 at any moment leaves the last complete one. `model/` inside is an ordinary transformers folder.
 """
 
@@ -83,8 +83,16 @@ def load(
         progress = Progress(**json.loads((folder / STATE).read_text()))
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{folder}: not readable ({error}); remove it to resume from the one before") from error
-    policy.model.load_state_dict(state, strict=not policy.model.config.tie_word_embeddings)
-    optimizer.load_state_dict(optimizer_state)
+    tied = {"lm_head.weight"} if policy.model.config.tie_word_embeddings else set()
+    try:
+        found = policy.model.load_state_dict(state, strict=False)
+        if unfit := sorted({*found.missing_keys, *found.unexpected_keys} - tied):
+            raise ValueError(f"missing or unknown weights: {', '.join(unfit[:3])}")
+        optimizer.load_state_dict(optimizer_state)
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: not of the configured model ({error}); put the config back or start a new run"
+        ) from error
     torch.set_rng_state(rng)
     return progress
 

@@ -31,7 +31,9 @@ class ConfigError(ValueError):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class ModelConfig(Section):
@@ -109,8 +111,9 @@ class AlgorithmConfig(Section):
     old_logprobs: Literal["sampled", "recomputed"] = "sampled"
     """The old policy of the ratio: the sampler's own log-probabilities, or recomputed before the update (DeepSWE)."""
     importance_correction: Literal["none", "tis", "icepop"] = "none"
-    """Correct for sampler and trainer disagreeing: truncate (TIS) or mask (IcePop) the token weight."""
-    importance_cap: PositiveFloat = 2.0
+    """Correct for sampler and trainer disagreeing: truncate (TIS) or mask (IcePop) the token weight. Needs
+    old_logprobs = "recomputed"."""
+    importance_cap: Annotated[float, Field(ge=1)] = 2.0
     """Upper bound of the token weight for TIS and IcePop; IcePop's lower bound is its inverse."""
 
 
@@ -163,8 +166,8 @@ class EngineConfig(Section):
 class SandboxConfig(Section):
     """Where actions run."""
 
-    backend: Literal["bubblewrap", "docker"] = "bubblewrap"
-    """bubblewrap needs no engine and is weaker than a container."""
+    backend: Literal["bubblewrap", "docker", "kubernetes"] = "bubblewrap"
+    """bubblewrap needs no engine and is weaker than a container; kubernetes is for many nodes (DeepSWE)."""
     memory_mib: Positive = 256
     """Memory of one sandbox, MiB."""
     pids: Positive = 64
@@ -250,6 +253,7 @@ class TrainConfig(Section):
 
 def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
     """Every (field, message) pair that no single field can see."""
+    num_gpus = c.hardware.nodes * c.hardware.gpus_per_node
     rules = [
         (
             "rollout.group_size",
@@ -283,8 +287,44 @@ def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
             c.hardware.gpus_per_node == 0 and c.engine.replicas * c.engine.tensor_parallel > 1,
             f"{c.engine.replicas} x tensor_parallel={c.engine.tensor_parallel}: a CPU recipe runs one engine process",
         ),
+        (
+            "engine.replicas",
+            0 < num_gpus < c.engine.replicas * c.engine.tensor_parallel,
+            f"{c.engine.replicas} x tensor_parallel={c.engine.tensor_parallel}: more than the {num_gpus} GPUs of "
+            "hardware.nodes x gpus_per_node; lower one of them",
+        ),
+        (
+            "engine.kind",
+            c.engine.kind == "transformers" and c.engine.replicas * c.engine.tensor_parallel > 1,
+            "transformers: generates in one process; choose vllm, or replicas = 1 and tensor_parallel = 1",
+        ),
+        (
+            "engine.weight_sync",
+            c.engine.kind == "transformers" and c.engine.weight_sync == "nccl",
+            "nccl: is vLLM's transfer, and engine.kind is transformers; choose files",
+        ),
+        (
+            "algorithm.importance_correction",
+            c.algorithm.importance_correction != "none" and c.algorithm.old_logprobs == "sampled",
+            f"{c.algorithm.importance_correction}: corrects nothing while the sampler is the old policy; "
+            'set old_logprobs = "recomputed", or none',
+        ),
     ]
-    return [(field, message) for field, broken, message in rules if broken]
+    broken = [(field, message) for field, is_broken, message in rules if is_broken]
+    return broken + _duplicates(c)
+
+
+def _duplicates(c: TrainConfig) -> list[tuple[str, str]]:
+    lists: dict[str, list[str]] = {
+        "tasks.difficulties": [*c.tasks.difficulties],
+        "algorithm.compact_filtering": [*c.algorithm.compact_filtering],
+        "evaluation.difficulties": [*c.evaluation.difficulties],
+    }
+    return [
+        (field, f"{values}: names one twice; name each once")
+        for field, values in lists.items()
+        if len(set(values)) < len(values)
+    ]
 
 
 def parse_config(data: dict[str, Any]) -> TrainConfig:

@@ -37,11 +37,10 @@ def token_weights(
     are not INFRA, filtered ones included. constant: 1 / (N L_max) (Dr.GRPO, arXiv 2503.20783); tokens: 1 / all loss
     tokens (DAPO); sequence: 1 / (N T_i) (GRPO).
     """
-    total = sum(num_loss_tokens)
     if loss_normalizer == "constant":
-        return [1.0 / (num_rollouts * max_response_tokens)] * len(num_loss_tokens)
+        return [1.0 / (num_rollouts * max_response_tokens) for _ in num_loss_tokens]
     if loss_normalizer == "tokens":
-        return [1.0 / total] * len(num_loss_tokens)
+        return [1.0 / sum(num_loss_tokens) for _ in num_loss_tokens]
     return [1.0 / (num_rollouts * tokens) for tokens in num_loss_tokens]
 
 
