@@ -15,6 +15,8 @@ from uuid import UUID
 
 from sandbox.errors import Outcome
 from sandbox.trajectory import Turn
+from trainer.advantage import group_advantages
+from trainer.config import AlgorithmConfig
 from trainer.events import Purpose, TerminationReason
 
 
@@ -79,3 +81,18 @@ class ScoredGroup:
     def trained(self) -> bool:
         """Whether any rollout carries a gradient."""
         return any(a != 0 and not f for a, f in zip(self.advantages, self.filtered, strict=True))
+
+
+def score_group(rollouts: list[Rollout], algorithm: AlgorithmConfig) -> ScoredGroup:
+    """The group of these graded rollouts, all of one task: which are filtered, and every advantage."""
+    filtered = [r.reward is None or r.termination_reason in algorithm.compact_filtering for r in rollouts]
+    advantages = group_advantages(
+        [r.reward for r in rollouts],
+        filtered,
+        baseline=algorithm.baseline,
+        normalize_std=algorithm.normalize_std,
+        filtered_in_baseline=algorithm.filtered_in_baseline,
+    )
+    return ScoredGroup(
+        id=rollouts[0].group, rollouts=rollouts, advantages=advantages, filtered=filtered
+    )
