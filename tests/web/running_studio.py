@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from webapp import settings
 
-WAIT_S = 60
+WAIT_S = 150
 LINK = re.compile(r"http://\S+/sign-in/link/\S+")
 
 

@@ -20,7 +20,7 @@ from tests.web.conftest import STAND_IN
 from webapp import settings
 
 WEB, WORKER = 20001, 20002
-WAIT_S = 60
+WAIT_S = 150
 SET_UP = """
 from django.contrib.auth.models import User
 from webapp.api.models import ApiToken

@@ -28,7 +28,7 @@ REAP_S = 3.0
 MAX_BACKOFF_S = 30.0
 HEALTHY_S = 60.0
 """A child that lived so long starts again at once when it dies."""
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 120.0
 WEB_GRACE_S = 5
 PR_SET_PDEATHSIG = 1
 
