@@ -19,6 +19,7 @@ from sandbox.base import (
     SandboxSpec,
     User,
 )
+from sandbox.errors import SandboxUnavailable
 
 OPERATIONS_PER_CORE = 3
 
@@ -34,13 +35,18 @@ class Pool:
         )
         self._lock = threading.Lock()
         self._leased: dict[str, PooledSandbox] = {}
+        self._closed = False
 
     def create(self, spec: SandboxSpec) -> "PooledSandbox":
-        """As the backend's, once admitted. Raises SandboxUnavailable."""
+        """As the backend's, once admitted. Raises SandboxUnavailable, also once the pool is closed."""
         with self._gate:
+            if self._closed:
+                raise SandboxUnavailable("the pool of sandboxes is closed")
             sandbox = PooledSandbox(self._backend.create(spec), self._gate, self._leased)
         with self._lock:
             self._leased[sandbox.id] = sandbox
+        if self._closed:
+            sandbox.close()
         return sandbox
 
     @property
@@ -53,7 +59,8 @@ class Pool:
         return self._backend.reap(run=run)
 
     def close(self) -> None:
-        """Close every sandbox that was given out."""
+        """Close every sandbox that was given out, and give out no more. Safe to call twice."""
+        self._closed = True
         for sandbox in list(self._leased.values()):
             sandbox.close()
 

@@ -57,8 +57,8 @@ def run(config: TrainConfig, run_dir: Path, run_id: UUID | None) -> int:
     keep_freed_pages()
     earlier = [event for _, event in read_events(run_dir / EVENTS_FILE)] if (run_dir / EVENTS_FILE).exists() else []
     events = EventWriter(run_dir)
-    from trainer.agent import RunStopped
     from trainer.checkpoint import list_steps
+    from trainer.stop import RunStopped
     from trainer.train import train
 
     last_step = (list_steps(run_dir) or [0])[-1]

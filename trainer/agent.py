@@ -16,10 +16,7 @@ from trainer.config import RolloutConfig
 from trainer.events import TerminationReason
 from trainer.generate import Completion, Engine, EngineUnavailable, GenerationTimeout
 from trainer.rollout import Rollout
-
-
-class RunStopped(Exception):
-    """The run is stopping: the rollout is given up."""
+from trainer.stop import RunStopped
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,13 +16,13 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from sandbox.base import Backend, SandboxLabels
+from sandbox.base import SandboxLabels
 from sandbox.environment import Environment, GradeCache, Limits
 from sandbox.errors import Outcome
+from sandbox.pool import Pool
 from sandbox.task import Task
 from sandbox.trajectory import Turn
-from trainer.advantage import group_advantages
-from trainer.agent import Agent, RunStopped
+from trainer.agent import Agent
 from trainer.chat import Chat, Prompt
 from trainer.config import TrainConfig
 from trainer.events import (
@@ -34,7 +34,8 @@ from trainer.events import (
     TurnEnded,
 )
 from trainer.generate import Engine
-from trainer.rollout import Rollout, ScoredGroup
+from trainer.rollout import Rollout, ScoredGroup, score_group
+from trainer.stop import RunStopped
 
 REVIVE_EVERY_S = 0.5
 LEASE_MARGIN_S = 120.0
@@ -52,7 +53,7 @@ class Collector:
     engine: Engine
     chat: Chat
     prompt: Prompt
-    backend: Backend
+    backend: Pool
     events: EventWriter
     stopping: Callable[[], bool]
 
@@ -91,22 +92,32 @@ class Collector:
             scored: list[ScoredGroup | None] = [None] * len(groups)
             for index in self._finished(futures):
                 waiting[index] -= 1
-                if not waiting[index]:
+                if not waiting[index] and not self.stopping():
                     scored[index] = self._score(groups[index])
         if self.stopping():
             raise RunStopped
         return [group for group in scored if group is not None]
 
     def _finished(self, futures: dict[Future[None], int]) -> Iterator[int]:
-        """The group index of each rollout as it ends, whatever ended it; revives a dead engine meanwhile."""
+        """The group index of each rollout as it ends, whatever ended it."""
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=REVIVE_EVERY_S, return_when=FIRST_COMPLETED)
-            if not self.stopping():
-                self.engine.revive()
+            self._tend()
             for future in done:
                 future.result()
                 yield futures[future]
+
+    def _tend(self) -> None:
+        """Revive a dead engine; once the run is stopping, cut short whatever waits for an engine or a sandbox."""
+        try:
+            if not self.stopping():
+                self.engine.revive()
+                return
+        except RunStopped:
+            pass
+        self.engine.close()
+        self.backend.close()
 
     def _new_group(self, task: Task, step: int, purpose: Purpose, group_size: int) -> list[Rollout]:
         prompt_ids = self.chat.encode_prompt(self.prompt.messages(task))
@@ -159,22 +170,7 @@ class Collector:
             rollout.termination_reason = "infra"
 
     def _score(self, rollouts: list[Rollout]) -> ScoredGroup:
-        algorithm = self.config.algorithm
-        filtered = [
-            r.reward is None or r.termination_reason in algorithm.compact_filtering for r in rollouts
-        ]
-        group = ScoredGroup(
-            id=rollouts[0].group,
-            rollouts=rollouts,
-            filtered=filtered,
-            advantages=group_advantages(
-                [r.reward for r in rollouts],
-                filtered,
-                baseline=algorithm.baseline,
-                normalize_std=algorithm.normalize_std,
-                filtered_in_baseline=algorithm.filtered_in_baseline,
-            ),
-        )
+        group = score_group(rollouts, self.config.algorithm)
         self.events.write(
             GroupScored(
                 group=group.id,
@@ -182,7 +178,7 @@ class Collector:
                 step=rollouts[0].step,
                 rollouts=[r.id for r in rollouts],
                 advantages=group.advantages,
-                filtered=filtered,
+                filtered=group.filtered,
                 trained=group.trained and rollouts[0].purpose == "train",
             )
         )

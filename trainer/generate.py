@@ -5,6 +5,7 @@ process where no vLLM can be installed. Sampling never truncates the distributio
 log-probabilities are those of the distribution that was sampled from.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -53,20 +54,26 @@ class Engine(Protocol):
         ...
 
     def revive(self) -> bool:
-        """Start a dead engine again with the last weights; True when it was dead. Call from the main thread."""
+        """Start a dead engine again with the last weights; True when it was dead.
+
+        Raises EngineUnavailable, RunStopped.
+        """
         ...
 
     def close(self) -> None:
-        """End every process and request. Safe to call twice."""
+        """End every process and request, those that wait included. Safe to call twice."""
         ...
 
 
-def start_engine(config: TrainConfig, run_dir: Path) -> Engine:
-    """The engine that `config.engine.kind` names, ready to answer. Raises EngineUnavailable with the log's end."""
+def start_engine(config: TrainConfig, run_dir: Path, stopping: Callable[[], bool] = lambda: False) -> Engine:
+    """The engine that `config.engine.kind` names, ready to answer.
+
+    Raises EngineUnavailable with the log's end, RunStopped when the run stops meanwhile.
+    """
     if config.engine.kind == "vllm":
         from trainer.vllm_engine import VllmEngine
 
-        return VllmEngine(config, run_dir / "engine.log")
+        return VllmEngine(config, run_dir / "engine.log", stopping)
     from trainer.transformers_engine import TransformersEngine
 
     return TransformersEngine(config)

@@ -1,34 +1,53 @@
-"""Child processes that never outlive us: they die with their parent, and end as a whole group."""
+"""Child processes that never outlive us: started under `trainer.guard`, and ended as a whole group."""
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def die_with_parent() -> None:
-    """In a child, before exec: the kernel kills it when the thread that started it ends (Linux)."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+from trainer import guard
 
 
-def end_group(process: "subprocess.Popen[bytes]", grace_s: float) -> None:
-    """SIGTERM the process's group, SIGKILL what is left after `grace_s` seconds, and wait."""
-    signal_group(process.pid, signal.SIGTERM)
-    try:
-        process.wait(grace_s)
-    except subprocess.TimeoutExpired:
-        pass
-    signal_group(process.pid, signal.SIGKILL)
-    process.wait()
+class GuardedProcess:
+    """A command with all that it starts; it ends when we close it and when this process dies, however it dies."""
 
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes]) -> None:
+        """Raises OSError when the machine has no room for another process."""
+        theirs, self._ours = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(Path(guard.__file__)), str(theirs), *command],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs],
+                process_group=0,
+            )
+        finally:
+            os.close(theirs)
+        self.pid = self._process.pid
+        """Leads the command's process group."""
 
-def signal_group(pid: int, number: signal.Signals) -> None:
-    """Signal the group led by `pid`; a group that is gone is fine."""
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
+    def exit_code(self) -> int | None:
+        """None while it runs; 128 + the signal's number for a command that was killed."""
+        return self._process.poll()
+
+    def close(self, grace_s: float) -> None:
+        """SIGTERM to the group, SIGKILL to what is left after `grace_s` seconds. Safe to call twice."""
+        self._signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_s)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        if self._ours >= 0:
+            os.close(self._ours)
+            self._ours = -1
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)

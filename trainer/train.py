@@ -21,7 +21,6 @@ from sandbox.base import load_backend
 from sandbox.pool import Pool
 from sandbox.task import Task, Taskset, load_taskset
 from trainer import checkpoint
-from trainer.agent import RunStopped
 from trainer.chat import Chat, Prompt, load_prompt
 from trainer.checkpoint import Progress
 from trainer.collect import Collector
@@ -39,6 +38,7 @@ from trainer.generate import start_engine
 from trainer.metrics import rollout_metrics
 from trainer.policy import Policy, load_policy, make_optimizer
 from trainer.rollout import ScoredGroup
+from trainer.stop import RunStopped
 from trainer.update import update
 from trainer.weights import FileSync
 
@@ -66,7 +66,8 @@ def train(
         backend = Pool(load_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency)
         resources.callback(backend.reap, run=str(run))
         resources.callback(backend.close)
-        engine = start_engine(config, run_dir)
+        backend.reap(run=str(run))
+        engine = start_engine(config, run_dir, stopping)
         resources.callback(engine.close)
         policy, optimizer, reference, progress = loading.result()
         sync = FileSync(policy, engine, getattr(torch, config.model.dtype))

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-from trainer.agent import RunStopped
 from trainer.batch import Row, pack
 from trainer.config import TrainConfig
 from trainer.events import Metric
 from trainer.loss import importance_weights, policy_loss
 from trainer.policy import Policy, learning_rate, set_learning_rate
 from trainer.rollout import ScoredGroup
+from trainer.stop import RunStopped
 
 
 @dataclass(frozen=True, kw_only=True)

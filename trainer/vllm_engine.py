@@ -10,10 +10,10 @@ import importlib.util
 import logging
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,23 @@ import httpx
 
 from trainer.config import TrainConfig
 from trainer.generate import STOP, Completion, EngineUnavailable, GenerationTimeout
-from trainer.processes import die_with_parent, end_group
+from trainer.processes import GuardedProcess
+from trainer.stop import RunStopped
 
 log = logging.getLogger(__name__)
 
 MODEL_NAME = "policy"
 CONTROL_TIMEOUT_S = 120.0
-STOP_GRACE_S = 3.0
+HEALTH_TIMEOUT_S = 10.0
+STOP_GRACE_S = 4.0
+"""A little longer than the guard's own."""
 
 
 class VllmEngine:
-    def __init__(self, config: TrainConfig, log_path: Path) -> None:
-        """Start the server and wait until it answers. Raises EngineUnavailable."""
+    def __init__(
+        self, config: TrainConfig, log_path: Path, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Start the server and wait until it answers. Raises EngineUnavailable, RunStopped."""
         if importlib.util.find_spec("vllm") is None:
             raise EngineUnavailable(
                 'vllm is not installed: run "make setup", or set engine.kind = "transformers" (slower)'
@@ -40,7 +45,9 @@ class VllmEngine:
         self.config = config
         self.log_path = log_path
         self.policy_version = 0
+        self._stopping = stopping
         self._weights: Path | None = None
+        self._closed = False
         self._ready = threading.Event()
         # shorter than the server's own 5 s, or a request can meet a connection that is just being closed
         limits = httpx.Limits(max_connections=config.rollout.concurrency + 8, keepalive_expiry=2)
@@ -65,15 +72,17 @@ class VllmEngine:
             body["seed"] = seed  # the CPU build's sampler crashes on a request's own generator
         if not self._ready.wait(timeout_s):
             raise EngineUnavailable(f"the engine was not back within {timeout_s:.0f} s")
+        if self._closed:
+            raise EngineUnavailable("the engine is closed")
         deadline = min(timeout_s, self.config.engine.request_timeout_s)
         try:
             reply = self._http.post(f"{self.url}/v1/completions", json=body, timeout=max(deadline, 0.01))
             reply.raise_for_status()
         except httpx.TimeoutException as error:
-            if timeout_s <= self.config.engine.request_timeout_s and self._alive():
+            if timeout_s <= self.config.engine.request_timeout_s:
                 raise GenerationTimeout(f"no completion within the rollout's {timeout_s:.0f} s") from error
             raise self._unavailable(error) from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed during the request
             raise self._unavailable(error) from error
         choice = reply.json()["choices"][0]
         return Completion(
@@ -89,23 +98,29 @@ class VllmEngine:
             return
         try:
             self._push(folder)
-        except httpx.HTTPError as error:
-            raise EngineUnavailable(f"policy version {policy_version} did not reach the engine: {error}") from error
+        except EngineUnavailable:
+            self._ready.clear()
+            if not self.revive():
+                raise
 
     def revive(self) -> bool:
         """Start a dead server again with the last weights; True when it was dead.
 
-        Call from the main thread: the kernel ends a child with the *thread* that started it. Raises EngineUnavailable.
+        A server that let a request down is asked whether it is well: its front end may answer while its model is gone.
+        Raises EngineUnavailable, RunStopped.
         """
-        if self._alive():
+        if self._process.exit_code() is None and (self._ready.is_set() or self._healthy(HEALTH_TIMEOUT_S)):
+            self._ready.set()
             return False
-        log.warning("engine exited with %s; starting it again", self._process.returncode)
+        log.warning("the engine is gone (exit code %s); starting it again", self._process.exit_code())
+        self._process.close(STOP_GRACE_S)
         self._start()
         return True
 
     def close(self) -> None:
+        self._closed = True
         self._ready.set()
-        end_group(self._process, STOP_GRACE_S)
+        self._process.close(STOP_GRACE_S)
         self._http.close()
 
     def _push(self, folder: Path) -> None:
@@ -118,13 +133,19 @@ class VllmEngine:
             self._post("/resume")
 
     def _post(self, path: str, **kwargs: Any) -> None:
-        self._http.post(f"{self.url}{path}", **kwargs).raise_for_status()
+        try:
+            self._http.post(f"{self.url}{path}", **kwargs).raise_for_status()
+        except httpx.HTTPError as error:
+            raise EngineUnavailable(f"policy version {self.policy_version}: {path}: {error!r}") from error
 
-    def _alive(self) -> bool:
-        return self._process.poll() is None
+    def _healthy(self, timeout_s: float) -> bool:
+        try:
+            return self._http.get(f"{self.url}/health", timeout=timeout_s).is_success
+        except httpx.HTTPError:
+            return False
 
     def _unavailable(self, error: Exception) -> EngineUnavailable:
-        if not self._alive():
+        if not self._closed:
             self._ready.clear()
         return EngineUnavailable(f"the engine did not complete a request: {error!r}")
 
@@ -133,34 +154,33 @@ class VllmEngine:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         with self.log_path.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = GuardedProcess(
                 _command(self.config, port),
                 env=os.environ | _environment(self.config),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                preexec_fn=die_with_parent,
-                process_group=0,
+                output=output,
             )
-        self._wait_ready()
-        if self._weights is not None:
-            self._push(self._weights)
+        try:
+            self._wait_ready()
+            if self._weights is not None:
+                self._push(self._weights)
+        except BaseException:
+            self.close()
+            raise
         self._ready.set()
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + self.config.engine.startup_timeout_s
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
+            if self._stopping():
+                raise RunStopped
+            if self._process.exit_code() is not None:
                 raise EngineUnavailable(
-                    f"vLLM exited with {self._process.returncode} while starting; end of {self.log_path}:\n"
+                    f"vLLM exited with {self._process.exit_code()} while starting; end of {self.log_path}:\n"
                     + _tail(self.log_path)
                 )
-            try:
-                if self._http.get(f"{self.url}/health", timeout=2).is_success:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.25)
-        self.close()
+            if self._healthy(timeout_s=2):
+                return
+            time.sleep(0.25)
         raise EngineUnavailable(
             f"vLLM did not answer within engine.startup_timeout_s={self.config.engine.startup_timeout_s:.0f}; "
             f"end of {self.log_path}:\n{_tail(self.log_path)}"

@@ -1,11 +1,15 @@
 """New weights from the trainer to the engine: a folder of safetensors on memory-backed disk, swapped by name.
 
-The engine is handed a finished folder; the one before it is removed once the engine has let go of it. vLLM's NCCL transfer
-between GPUs is not here yet: `weight_sync = "nccl"` is refused by `python -m trainer`.
+The engine is handed a finished folder; the one before it is removed once the engine has let go of it. The folder above them
+is locked while its trainer lives, so what a killed trainer left is told from what another one uses, and removed. vLLM's NCCL
+transfer between GPUs is not here yet: `weight_sync = "nccl"` is refused by `python -m trainer`.
 """
 
+import fcntl
+import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -15,19 +19,23 @@ from trainer.generate import Engine
 from trainer.policy import Policy, engine_state
 
 SHARED_MEMORY = Path("/dev/shm")
+PREFIX = "deepswe-weights-"
 
 
 class FileSync:
     def __init__(self, policy: Policy, engine: Engine, dtype: torch.dtype) -> None:
         self._policy, self._engine, self._dtype = policy, engine, dtype
-        base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-        self._root = Path(tempfile.mkdtemp(prefix="deepswe-weights-", dir=base))
+        base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
+        remove_abandoned(base)
+        self._root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        self._lock = os.open(self._root, os.O_RDONLY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._current: Path | None = None
 
     def push(self, policy_version: int) -> None:
         """Give the engine the policy's weights under this version. Raises EngineUnavailable naming it."""
         folder = self._root / f"version_{policy_version}"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         save_file(engine_state(self._policy.model, self._dtype), folder / "model.safetensors")
         self._engine.load_weights(folder, policy_version)
         if self._current is not None and self._current != folder:
@@ -36,3 +44,19 @@ class FileSync:
 
     def close(self) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
+        os.close(self._lock)
+
+
+def remove_abandoned(base: Path) -> list[Path]:
+    """Remove, and return, the weight folders in `base` whose trainer is dead. Those of other users are left alone."""
+    removed = []
+    for folder in base.glob(f"{PREFIX}*"):
+        with suppress(PermissionError, FileNotFoundError, BlockingIOError):
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(folder)
+            finally:
+                os.close(lock)
+    return removed
