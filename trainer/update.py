@@ -58,7 +58,7 @@ def update(
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     metrics = sums.metrics() | {
-        "grad_norm": (norm if math.isfinite(norm) else 0.0, 1.0 if math.isfinite(norm) else 0.0),
+        "grad_norm": _finite(norm, 1.0),
         "learning_rate": (rate, 1.0),
         "update/skipped": (float(not updated), 1.0),
         "perf/trained_tokens_per_s": (float(sum(len(r.input_ids) for r in rows)), time.monotonic() - began),
@@ -81,13 +81,16 @@ class _Sums:
             self.total[name] = self.total.get(name, 0.0) + float(value)
 
     def metrics(self) -> dict[str, Metric]:
-        pairs = {name: (value, float(self.tokens)) for name, value in self.total.items() if name != "loss"}
-        loss = self.total["loss"]
-        finite = math.isfinite(loss)
-        return pairs | {
-            "loss": (loss if finite else 0.0, 1.0 if finite else 0.0),
-            "ratio/max": (self.ratio_max, 1.0),
+        means = {name: total for name, total in self.total.items() if name != "loss"}
+        return {name: _finite(total, float(self.tokens)) for name, total in means.items()} | {
+            "loss": _finite(self.total["loss"], 1.0),
+            "ratio/max": _finite(self.ratio_max, 1.0),
         }
+
+
+def _finite(numerator: float, denominator: float) -> Metric:
+    """The pair, or (0, 0), which counts nowhere, where the step was not finite: JSON has no word for that."""
+    return (numerator, denominator) if math.isfinite(numerator) else (0.0, 0.0)
 
 
 def _old_logprobs(policy: Policy, row: Row, config: TrainConfig) -> torch.Tensor:
@@ -108,10 +111,9 @@ def _backward(
 ) -> None:
     algorithm = config.algorithm
     scores = policy.scores(row, entropy_grad=algorithm.entropy_coef > 0)
-    device = scores.logprobs.device
-    sampled = row.sampled_logprobs.to(device)
+    old, sampled = old.to(scores.logprobs), row.sampled_logprobs.to(scores.logprobs)
     correction = importance_weights(
-        old.to(device), sampled, correction=algorithm.importance_correction, cap=algorithm.importance_cap
+        old, sampled, correction=algorithm.importance_correction, cap=algorithm.importance_cap
     )
     ref_logprobs = None
     if reference is not None:
@@ -119,9 +121,9 @@ def _backward(
             ref_logprobs = reference.scores(row).logprobs
     terms = policy_loss(
         scores.logprobs,
-        old.to(device),
-        row.advantages.to(device),
-        row.weights.to(device),
+        old,
+        row.advantages.to(scores.logprobs),
+        row.weights.to(scores.logprobs),
         clip_ratio_low=algorithm.clip_ratio_low,
         clip_ratio_high=algorithm.clip_ratio_high,
         correction=correction,
@@ -139,4 +141,4 @@ def _backward(
     }
     sums.add(terms.sums | mismatch, len(row.targets))
     sums.total["loss"] += float(terms.loss.detach())
-    sums.ratio_max = max(sums.ratio_max, float(torch.exp(scores.logprobs.detach() - old.to(device)).max()))
+    sums.ratio_max = max(sums.ratio_max, float(torch.exp(scores.logprobs.detach() - old).max()))
