@@ -56,6 +56,8 @@ class TasksConfig(Section):
     """Bands to train on; empty means all."""
     limit: NonNegative = 0
     """At most this many training tasks; 0 means all."""
+    only: list[str] = []
+    """Names of the training tasks to practise on, a curriculum by hand; empty means all of the bands."""
     tasks_per_step: Positive = 8
     """Groups in one step (DeepSWE: 64)."""
     shuffle: bool = True

@@ -63,7 +63,9 @@ def train(
         # 2. Policy, optimizer and engine, loaded side by side
         loader = resources.enter_context(ThreadPoolExecutor(1, "load"))
         loading = loader.submit(_load, config, run_dir)
-        backend = Pool(load_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency)
+        backend = Pool(
+            load_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
+        )
         resources.callback(backend.reap, run=str(run))
         resources.callback(backend.close)
         backend.reap(run=str(run))
@@ -99,25 +101,22 @@ def train(
             events.write(CheckpointSaved(step=progress.step, path=path, size_mib=size))
             events.sync()
 
-        def evaluate() -> None:
-            with timed(events, progress.step, "evaluate"):
+        def evaluate(at: Progress) -> None:
+            with timed(events, at.step, "evaluate"):
                 began = time.monotonic()
                 groups = collector.collect(
                     held_out,
-                    step=progress.step,
+                    step=at.step,
                     purpose="evaluation",
                     group_size=config.evaluation.group_size,
                 )
-                events.write(evaluated(groups, progress, config, time.monotonic() - began))
+                events.write(evaluated(groups, at, config, time.monotonic() - began))
 
         try:
-            # 3. The untrained policy on the held-out tasks
-            if held_out and progress.step == 0:
-                evaluate()
             while progress.step < config.num_steps:
                 step, began = progress.step + 1, time.monotonic()
 
-                # 4. Collect groups of graded rollouts; their advantages come with them
+                # 3. Collect groups of graded rollouts; their advantages come with them
                 with timed(events, step, "rollout"):
                     tasks, cursor = draw(pool, progress.cursor, config)
                     groups = collector.collect(
@@ -125,7 +124,7 @@ def train(
                     )
                 collected_s = time.monotonic() - began
 
-                # 5. One optimizer step
+                # 4. One optimizer step
                 with timed(events, step, "update"):
                     result = update(
                         policy,
@@ -136,16 +135,16 @@ def train(
                         reference=reference,
                         stopping=stopping,
                     )
-                progress = Progress(
-                    step=step, policy_version=progress.policy_version + result.updated, cursor=cursor
+                before, progress = (
+                    progress,
+                    Progress(
+                        step=step,
+                        policy_version=progress.policy_version + result.updated,
+                        cursor=cursor,
+                    ),
                 )
                 if not result.updated:
                     events.write(LogLine(level="warning", text=f"step {step}: {result.reason}"))
-
-                # 6. The new weights go to the engine
-                if result.updated:
-                    with timed(events, step, "sync"):
-                        sync.push(progress.policy_version)
                 events.write(
                     StepEnded(
                         step=step,
@@ -157,9 +156,19 @@ def train(
                 )
                 log.info("step %d of %d ended", step, config.num_steps)
 
+                # 5. The untrained policy on the held-out tasks: only now, so that the first point of the
+                #    curve need not wait for it; the engine still has the untrained weights
+                if held_out and before.step == 0:
+                    evaluate(before)
+
+                # 6. The new weights go to the engine
+                if result.updated:
+                    with timed(events, step, "sync"):
+                        sync.push(progress.policy_version)
+
                 # 7. Evaluate and save when due
                 if held_out and due(step, config.evaluation.every_steps, config.num_steps):
-                    evaluate()
+                    evaluate(progress)
                 if due(step, config.checkpoint.every_steps, config.num_steps):
                     save_checkpoint()
         except RunStopped:
@@ -170,15 +179,17 @@ def train(
 
 
 def training_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
-    """The run's training pool. Raises ConfigError when nothing is left."""
-    pool = taskset.select(
-        split="train", difficulties=tuple(config.tasks.difficulties), limit=config.tasks.limit
-    )
+    """The run's training pool. Raises ConfigError when a named task is not there or nothing is left."""
+    pool = taskset.select(split="train", difficulties=tuple(config.tasks.difficulties))
+    if config.tasks.only:
+        names = {f"{taskset.name}/{name}" for name in config.tasks.only}
+        if unknown := names - {task.task_id for task in pool}:
+            raise ConfigError([("tasks.only", f"{', '.join(sorted(unknown))}: not a training task of these bands")])
+        pool = [task for task in pool if task.task_id in names]
     if not pool:
-        raise ConfigError(
-            [("tasks.difficulties", f"{config.tasks.difficulties}: taskset {taskset.name} has no such training task")]
-        )
-    return pool
+        message = f"{config.tasks.difficulties}: taskset {taskset.name} has no such training task"
+        raise ConfigError([("tasks.difficulties", message)])
+    return pool[: config.tasks.limit or None]
 
 
 def evaluation_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
@@ -186,7 +197,9 @@ def evaluation_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
     if not config.evaluation.every_steps:
         return []
     return taskset.select(
-        split="heldout", difficulties=tuple(config.evaluation.difficulties), limit=config.evaluation.limit
+        split="heldout",
+        difficulties=tuple(config.evaluation.difficulties),
+        limit=config.evaluation.limit,
     )
 
 
@@ -197,7 +210,12 @@ def check_prompts(tasks: list[Task], prompt: Prompt, chat: Chat, config: TrainCo
         length = len(chat.encode_prompt(prompt.messages(task)))
         if length > limit:
             raise ConfigError(
-                [("rollout.max_prompt_tokens", f"{limit}: the prompt of {task.task_id} has {length} tokens; raise it")]
+                [
+                    (
+                        "rollout.max_prompt_tokens",
+                        f"{limit}: the prompt of {task.task_id} has {length} tokens; raise it",
+                    )
+                ]
             )
 
 
@@ -218,10 +236,13 @@ def due(step: int, every_steps: int, num_steps: int) -> bool:
     return bool(every_steps) and (step % every_steps == 0 or step == num_steps)
 
 
-def evaluated(groups: list[ScoredGroup], progress: Progress, config: TrainConfig, seconds: float) -> Evaluated:
+def evaluated(
+    groups: list[ScoredGroup], progress: Progress, config: TrainConfig, seconds: float
+) -> Evaluated:
     """The event of an evaluation. INFRA rollouts leave no score."""
     scores = {
-        g.rollouts[0].task_id: [r.reward for r in g.rollouts if r.reward is not None] for g in groups
+        g.rollouts[0].task_id: [r.reward for r in g.rollouts if r.reward is not None]
+        for g in groups
     }
     rewards = [reward for values in scores.values() for reward in values]
     return Evaluated(
