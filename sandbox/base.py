@@ -139,7 +139,9 @@ BACKENDS: dict[str, str] = {
 def load_backend(name: str, **options: Any) -> Backend:
     """The backend called `name`. Raises ValueError naming the ones there are."""
     if name not in BACKENDS:
-        raise ValueError(f"sandbox backend {name!r}: not available; choose one of {', '.join(BACKENDS)}")
+        raise ValueError(
+            f"sandbox backend {name!r}: not available; choose one of {', '.join(BACKENDS)}"
+        )
     module, _, attribute = BACKENDS[name].partition(":")
     backend: Backend = getattr(import_module(module), attribute)(**options)
     return backend

@@ -64,9 +64,13 @@ class Task(BaseModel):
         try:
             expected = json.loads(self.expected_output_json)
         except json.JSONDecodeError as error:
-            raise TasksetError(f"{self.task_id}: expected_output_json is not JSON: {error}") from error
+            raise TasksetError(
+                f"{self.task_id}: expected_output_json is not JSON: {error}"
+            ) from error
         if not isinstance(expected, dict) or not expected:
-            raise TasksetError(f"{self.task_id}: expected_output_json is empty: name at least one test and its status")
+            raise TasksetError(
+                f"{self.task_id}: expected_output_json is empty: name at least one test and its status"
+            )
         return expected
 
 
@@ -83,13 +87,18 @@ class Taskset(BaseModel):
         return len(self.tasks)
 
     def select(
-        self, *, split: Split | None = None, difficulties: tuple[Difficulty, ...] = (), limit: int = 0
+        self,
+        *,
+        split: Split | None = None,
+        difficulties: tuple[Difficulty, ...] = (),
+        limit: int = 0,
     ) -> list[Task]:
         """Tasks in their order, of one split and of the given difficulties (all when empty), `limit` at most (0: all)."""
         chosen = [
             task
             for task in self.tasks
-            if (split is None or task.split == split) and (not difficulties or task.difficulty in difficulties)
+            if (split is None or task.split == split)
+            and (not difficulties or task.difficulty in difficulties)
         ]
         return chosen[:limit] if limit else chosen
 
@@ -100,9 +109,15 @@ def load_taskset(name_or_path: str) -> Taskset:
     manifest = root / "taskset.toml"
     if not manifest.is_file():
         bundled = ", ".join(sorted(p.parent.name for p in BUNDLED.glob("*/taskset.toml"))) or "none"
-        raise TasksetError(f"taskset {name_or_path!r}: {manifest} not found; bundled tasksets: {bundled}")
+        raise TasksetError(
+            f"taskset {name_or_path!r}: {manifest} not found; bundled tasksets: {bundled}"
+        )
     header = _read_toml(manifest)
-    tasks = [_load_task(folder, header) for folder in sorted(root.iterdir()) if (folder / "task.toml").is_file()]
+    tasks = [
+        _load_task(folder, header)
+        for folder in sorted(root.iterdir())
+        if (folder / "task.toml").is_file()
+    ]
     if not tasks:
         raise TasksetError(f"taskset {name_or_path!r}: no <task>/task.toml below {root}")
     return Taskset(name=header["name"], description=header.get("description", ""), tasks=tasks)

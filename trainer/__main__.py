@@ -36,7 +36,9 @@ log = logging.getLogger("trainer")
 def main() -> int:
     arguments = _arguments()
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     try:
         config = _config(arguments.run_dir)
     except ConfigError as error:
@@ -55,7 +57,11 @@ def run(config: TrainConfig, run_dir: Path, run_id: UUID | None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     keep_freed_pages()
-    earlier = [event for _, event in read_events(run_dir / EVENTS_FILE)] if (run_dir / EVENTS_FILE).exists() else []
+    earlier = (
+        [event for _, event in read_events(run_dir / EVENTS_FILE)]
+        if (run_dir / EVENTS_FILE).exists()
+        else []
+    )
     events = EventWriter(run_dir)
     from trainer.checkpoint import list_steps
     from trainer.stop import RunStopped
@@ -71,14 +77,22 @@ def run(config: TrainConfig, run_dir: Path, run_id: UUID | None) -> int:
         return 0
     except Exception as error:
         log.exception("the run failed")
-        events.write(Finished(status="failed", reason=f"{type(error).__name__}: {error}", step=last_step))
+        events.write(
+            Finished(status="failed", reason=f"{type(error).__name__}: {error}", step=last_step)
+        )
         return 2 if isinstance(error, ConfigError) else 1
-    events.write(Finished(status="finished", reason=f"all {progress.step} steps done", step=progress.step))
+    events.write(
+        Finished(status="finished", reason=f"all {progress.step} steps done", step=progress.step)
+    )
     return 0
 
 
 def _announce(
-    config: TrainConfig, run_id: UUID | None, earlier: list[AnyEvent], last_step: int, events: EventWriter
+    config: TrainConfig,
+    run_id: UUID | None,
+    earlier: list[AnyEvent],
+    last_step: int,
+    events: EventWriter,
 ) -> UUID:
     """Write `started` or `resumed` and return the run's id."""
     started = [event for event in earlier if isinstance(event, Started)]
@@ -93,7 +107,11 @@ def _announce(
     tasks = [task.task_id for task in training_tasks(load_taskset(config.tasks.taskset), config)]
     events.write(
         Started(
-            run=identity, config=config.model_dump(mode="json"), versions=_versions(), host=_host(), tasks=tasks
+            run=identity,
+            config=config.model_dump(mode="json"),
+            versions=_versions(),
+            host=_host(),
+            tasks=tasks,
         )
     )
     events.write(LogLine(level="info", text=f"recipe {config.recipe}: {len(tasks)} training tasks"))
@@ -115,7 +133,12 @@ def _host() -> dict[str, object]:
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"name": socket.gethostname(), "cores": os.cpu_count(), "memory_mib": memory, "gpus": gpus}
+    return {
+        "name": socket.gethostname(),
+        "cores": os.cpu_count(),
+        "memory_mib": memory,
+        "gpus": gpus,
+    }
 
 
 def _config(run_dir_or_recipe: str) -> TrainConfig:
@@ -128,9 +151,14 @@ def _config(run_dir_or_recipe: str) -> TrainConfig:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
-    parser.add_argument("run_dir", help=f"folder with {CONFIG_FILE}; with --dry-run also a TOML file or a recipe's name")
+    parser.add_argument(
+        "run_dir",
+        help=f"folder with {CONFIG_FILE}; with --dry-run also a TOML file or a recipe's name",
+    )
     parser.add_argument("--run-id", type=UUID, help="id of a new run (default: a random one)")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, what it needs and what is missing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan, what it needs and what is missing"
+    )
     return parser.parse_args()
 
 

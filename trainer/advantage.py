@@ -29,13 +29,11 @@ def group_advantages(
     and gets 0. A rollout with no others to compare with gets 0.
     """
     counted = [
-        r is not None and (filtered_in_baseline or not f) for r, f in zip(rewards, filtered, strict=True)
+        r is not None and (filtered_in_baseline or not f)
+        for r, f in zip(rewards, filtered, strict=True)
     ]
     pool = [r for r, c in zip(rewards, counted, strict=True) if c and r is not None]
-    if normalize_std:
-        scale = (stdev(pool) if len(pool) > 1 else 0.0) + STD_EPSILON
-    else:
-        scale = 1.0
+    scale = _spread(pool) if normalize_std else 1.0
     advantages = []
     for i, reward in enumerate(rewards):
         others = [r for j, r in enumerate(rewards) if j != i and counted[j] and r is not None]
@@ -46,3 +44,8 @@ def group_advantages(
         else:
             advantages.append((reward - fmean([*others, reward])) / scale)
     return advantages
+
+
+def _spread(rewards: Sequence[float]) -> float:
+    """Standard deviation (ddof 1) + epsilon; of fewer than two rewards, epsilon alone."""
+    return (stdev(rewards) if len(rewards) > 1 else 0.0) + STD_EPSILON

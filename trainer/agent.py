@@ -37,7 +37,9 @@ class Agent:
         started = time.monotonic()
         try:
             environment.reset()
-            rollout.termination_reason = self._turns(rollout, environment, seed, started + self.limits.timeout_s)
+            rollout.termination_reason = self._turns(
+                rollout, environment, seed, started + self.limits.timeout_s
+            )
             rollout.patch = environment.patch()
             rollout.outcome = Outcome.TASK
         except EngineUnavailable as error:
@@ -90,7 +92,11 @@ class Agent:
 
 
 def _turn(
-    index: int, completion: Completion, result: StepResult, num_prompt_tokens: int, generate_s: float
+    index: int,
+    completion: Completion,
+    result: StepResult,
+    num_prompt_tokens: int,
+    generate_s: float,
 ) -> Turn:
     return Turn(
         index=index,

@@ -37,7 +37,9 @@ def tree_attention(
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
     # one split instead of slices: its backward is one concatenation, a slice's is a zero-filled copy of everything
     lengths = [n for tree in trees for n in (tree.prompt_length, *tree.response_lengths)]
-    pieces = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+    pieces = zip(
+        query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True
+    )
     outputs = []
     for tree in trees:
         q, prompt_keys, prompt_values = next(pieces)

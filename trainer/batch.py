@@ -58,7 +58,14 @@ class _Sample:
 def pack(groups: Sequence[ScoredGroup], config: TrainConfig) -> list[Row]:
     """Rows of at most `optimizer.micro_batch_tokens` unique tokens (one response at least, however long)."""
     keep = [
-        (group, [i for i, f in enumerate(group.filtered) if not f and group.rollouts[i].num_sampled_tokens])
+        (
+            group,
+            [
+                i
+                for i, f in enumerate(group.filtered)
+                if not f and group.rollouts[i].num_sampled_tokens
+            ],
+        )
         for group in groups
     ]
     counted = sum(r.reward is not None for group in groups for r in group.rollouts)
@@ -76,7 +83,10 @@ def pack(groups: Sequence[ScoredGroup], config: TrainConfig) -> list[Row]:
         samples = [_sample(group.rollouts[i], group.advantages[i], next(weights)) for i in kept]
         live = [s for s in samples if s.advantage != 0 or needs_all]
         rows += [
-            _row(part) for part in _split(live, config.optimizer.micro_batch_tokens, config.optimizer.share_prefix)
+            _row(part)
+            for part in _split(
+                live, config.optimizer.micro_batch_tokens, config.optimizer.share_prefix
+            )
         ]
     return rows
 
@@ -121,7 +131,9 @@ def _row(samples: list[_Sample]) -> Row:
     return Row(
         input_ids=torch.tensor(ids),
         position_ids=torch.tensor(positions),
-        trees=(Tree(prompt_length=len(prompt_ids), response_lengths=tuple(s.length for s in samples)),),
+        trees=(
+            Tree(prompt_length=len(prompt_ids), response_lengths=tuple(s.length for s in samples)),
+        ),
         predictors=torch.tensor(predictors),
         targets=torch.tensor(targets),
         advantages=torch.tensor(advantages, dtype=torch.float64),

@@ -41,7 +41,9 @@ def load_prompt(name: str) -> Prompt:
         known = ", ".join(sorted(p.stem for p in PROMPTS.glob("*.toml")))
         raise ConfigError([("rollout.prompt", f"{name!r}: not found; one of {known}")])
     data = tomllib.loads(path.read_text())
-    examples = tuple({"role": m["role"], "content": m["content"].strip()} for m in data.get("examples", ()))
+    examples = tuple(
+        {"role": m["role"], "content": m["content"].strip()} for m in data.get("examples", ())
+    )
     return Prompt(system=data["system"], instance=data["instance"], examples=examples)
 
 
@@ -58,7 +60,9 @@ class Chat:
         return ids
 
     def render_prompt(self, messages: list[dict[str, str]]) -> str:
-        text: str = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        text: str = self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False
+        )
         return text
 
     def encode_observation(self, observation: str, last_sampled_id: int) -> list[int]:

@@ -5,7 +5,6 @@ at any moment leaves the last complete one. `model/` inside is an ordinary trans
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +32,12 @@ class CheckpointError(RuntimeError):
 
 
 def save(
-    run_dir: Path, policy: Policy, optimizer: torch.optim.Optimizer, progress: Progress, tokenizer: Any, keep: int
+    run_dir: Path,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    tokenizer: Any,
+    keep: int,
 ) -> Path:
     """Write `checkpoints/step_N` and keep the newest `keep`. Raises CheckpointError (disk full, no right to write)."""
     root = run_dir / FOLDER
@@ -50,7 +54,9 @@ def save(
         unfinished.rename(final)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise CheckpointError(f"{final}: not saved ({error}); free disk space or fix the folder's rights") from error
+        raise CheckpointError(
+            f"{final}: not saved ({error}); free disk space or fix the folder's rights"
+        ) from error
     for old in list_steps(run_dir)[:-keep]:
         shutil.rmtree(root / f"step_{old}", ignore_errors=True)
     return final
@@ -71,9 +77,7 @@ def list_steps(run_dir: Path) -> list[int]:
     return sorted(int(path.parent.name.removeprefix("step_")) for path in folders)
 
 
-def load(
-    run_dir: Path, step: int, policy: Policy, optimizer: torch.optim.Optimizer
-) -> Progress:
+def load(run_dir: Path, step: int, policy: Policy, optimizer: torch.optim.Optimizer) -> Progress:
     """Put the checkpoint of `step` into policy and optimizer. Raises CheckpointError."""
     folder = run_dir / FOLDER / f"step_{step}"
     try:
@@ -82,7 +86,9 @@ def load(
         rng = torch.load(folder / "rng.pt", weights_only=True)
         progress = Progress(**json.loads((folder / STATE).read_text()))
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder}: not readable ({error}); remove it to resume from the one before") from error
+        raise CheckpointError(
+            f"{folder}: not readable ({error}); remove it to resume from the one before"
+        ) from error
     tied = {"lm_head.weight"} if policy.model.config.tie_word_embeddings else set()
     try:
         found = policy.model.load_state_dict(state, strict=False)
@@ -98,4 +104,4 @@ def load(
 
 
 def size_mib(folder: Path) -> float:
-    return sum(os.path.getsize(path) for path in folder.rglob("*") if path.is_file()) / 2**20
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20

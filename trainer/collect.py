@@ -161,7 +161,9 @@ class Collector:
         self._emit_finished(rollout)
 
     def _grade(self, task: Task, rollout: Rollout, labels: SandboxLabels) -> None:
-        grade = self._grades.grade(task, rollout.patch, self.backend, labels=labels, limits=self._limits)
+        grade = self._grades.grade(
+            task, rollout.patch, self.backend, labels=labels, limits=self._limits
+        )
         rollout.outcome, rollout.reward = grade.outcome, grade.reward
         rollout.flags |= grade.flags
         rollout.tests, rollout.test_log = grade.tests, grade.log
@@ -197,7 +199,9 @@ class Collector:
                 step=rollout.step,
                 purpose=rollout.purpose,
                 policy_version=rollout.policy_version,
-                prompt=self.chat.render_prompt(self.prompt.messages(task)) if rollout.index == 0 else "",
+                prompt=self.chat.render_prompt(self.prompt.messages(task))
+                if rollout.index == 0
+                else "",
             )
         )
 

@@ -342,7 +342,9 @@ def load_config(path: Path) -> TrainConfig:
     try:
         data = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
-        raise ConfigError([("file", f"{path}: not found; a run folder holds a {CONFIG_FILE}")]) from error
+        raise ConfigError(
+            [("file", f"{path}: not found; a run folder holds a {CONFIG_FILE}")]
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([("file", f"{path}: not TOML: {error}")]) from error
     return parse_config(data)

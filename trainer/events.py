@@ -225,9 +225,7 @@ class EventWriter:
         """Append and return the event's `seq`. The line is handed to the kernel before this returns."""
         with self._lock:
             self.last_seq += 1
-            stamped = event.model_copy(
-                update={"seq": self.last_seq, "time": datetime.now(UTC)}
-            )
+            stamped = event.model_copy(update={"seq": self.last_seq, "time": datetime.now(UTC)})
             self._file.write(stamped.model_dump_json().encode() + b"\n")
             return self.last_seq
 

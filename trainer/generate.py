@@ -41,7 +41,13 @@ class Engine(Protocol):
     """Of the weights that answer now."""
 
     def complete(
-        self, prompt_ids: list[int], *, max_tokens: int, temperature: float, seed: int, timeout_s: float
+        self,
+        prompt_ids: list[int],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        timeout_s: float,
     ) -> Completion:
         """Sample until STOP, the model's end of turn or `max_tokens`. Thread-safe.
 
@@ -65,7 +71,9 @@ class Engine(Protocol):
         ...
 
 
-def start_engine(config: TrainConfig, run_dir: Path, stopping: Callable[[], bool] = lambda: False) -> Engine:
+def start_engine(
+    config: TrainConfig, run_dir: Path, stopping: Callable[[], bool] = lambda: False
+) -> Engine:
     """The engine that `config.engine.kind` names, ready to answer.
 
     Raises EngineUnavailable with the log's end, RunStopped when the run stops meanwhile.

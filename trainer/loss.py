@@ -45,7 +45,11 @@ def token_weights(
 
 
 def importance_weights(
-    old_logprobs: Tensor, sampled_logprobs: Tensor, *, correction: Literal["none", "tis", "icepop"], cap: float
+    old_logprobs: Tensor,
+    sampled_logprobs: Tensor,
+    *,
+    correction: Literal["none", "tis", "icepop"],
+    cap: float,
 ) -> Tensor:
     """[T] weight of the trainer's old policy against the sampler: min(r, cap) (TIS), r inside [1/cap, cap] else 0 (IcePop)."""
     if correction == "none":
@@ -80,7 +84,9 @@ def policy_loss(
     clipped = ratio.clamp(1 - clip_ratio_low, 1 + clip_ratio_high)
     surrogate = torch.minimum(advantages * ratio, advantages * clipped)
     per_token = -surrogate if correction is None else -surrogate * correction
-    sums = _ratio_sums(log_ratio.detach(), ratio.detach(), advantages, clip_ratio_low, clip_ratio_high)
+    sums = _ratio_sums(
+        log_ratio.detach(), ratio.detach(), advantages, clip_ratio_low, clip_ratio_high
+    )
     if kl_coef:
         if ref_logprobs is None:
             raise ValueError(f"kl_coef={kl_coef}: needs ref_logprobs of the initial policy")

@@ -16,7 +16,12 @@ def rollout_metrics(groups: Sequence[ScoredGroup], seconds: float) -> dict[str, 
     n, c = float(len(rollouts)), float(len(counted))
     rewards = [r.reward for r in counted if r.reward is not None]
     mean = sum(rewards) / c if c else 0.0
-    filtered = sum(f for g in groups for f, r in zip(g.filtered, g.rollouts, strict=True) if r.reward is not None)
+    filtered = sum(
+        f
+        for g in groups
+        for f, r in zip(g.filtered, g.rollouts, strict=True)
+        if r.reward is not None
+    )
     turns = [t for r in counted for t in r.turns]
     reasons = sorted({r.termination_reason for r in rollouts})
     return {

@@ -54,9 +54,13 @@ class Policy:
             hidden = hidden[row.predictors.to(device)]
             head = self.model.get_output_embeddings().weight
             parts = [
-                checkpoint(_chunk_scores, h, head, t, self.temperature, entropy_grad, use_reentrant=False)
+                checkpoint(
+                    _chunk_scores, h, head, t, self.temperature, entropy_grad, use_reentrant=False
+                )
                 for h, t in zip(
-                    hidden.split(LOGIT_CHUNK), row.targets.to(device).split(LOGIT_CHUNK), strict=True
+                    hidden.split(LOGIT_CHUNK),
+                    row.targets.to(device).split(LOGIT_CHUNK),
+                    strict=True,
                 )
             ]
         return TokenScores(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
@@ -85,8 +89,12 @@ def load_policy(config: ModelConfig, *, temperature: float, weights: Path | None
         model = AutoModelForCausalLM.from_pretrained(
             weights or config.path, dtype=torch.float32, attn_implementation=attention.TREE
         )
-    if getattr(model.config, "sliding_window", None) and getattr(model.config, "use_sliding_window", True):
-        raise ValueError(f"{config.path}: sliding-window attention is not supported; choose a model with full attention")
+    if getattr(model.config, "sliding_window", None) and getattr(
+        model.config, "use_sliding_window", True
+    ):
+        raise ValueError(
+            f"{config.path}: sliding-window attention is not supported; choose a model with full attention"
+        )
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train()
@@ -115,7 +123,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 def engine_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Any]:
     """Weights by name in the engine's type, tied output embeddings left out, as safetensors wants them."""
-    state = {name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()}
+    state = {
+        name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()
+    }
     if model.config.tie_word_embeddings:
         state.pop("lm_head.weight", None)
     return state

@@ -15,7 +15,9 @@ from trainer import guard
 class GuardedProcess:
     """A command with all that it starts; it ends when we close it and when this process dies, however it dies."""
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes]) -> None:
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes]
+    ) -> None:
         """Raises OSError when the machine has no room for another process."""
         theirs, self._ours = os.pipe()
         try:

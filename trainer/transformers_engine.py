@@ -56,7 +56,13 @@ class TransformersEngine:
         self._worker.start()
 
     def complete(
-        self, prompt_ids: list[int], *, max_tokens: int, temperature: float, seed: int, timeout_s: float
+        self,
+        prompt_ids: list[int],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        timeout_s: float,
     ) -> Completion:
         request = _Request(
             prompt_ids=prompt_ids,
@@ -74,8 +80,12 @@ class TransformersEngine:
         except TimeoutError as error:
             request.reply.cancel()
             if timeout_s <= limit:
-                raise GenerationTimeout(f"no completion within the rollout's {timeout_s:.0f} s") from error
-            raise EngineUnavailable(f"no completion within engine.request_timeout_s={limit:.0f}") from error
+                raise GenerationTimeout(
+                    f"no completion within the rollout's {timeout_s:.0f} s"
+                ) from error
+            raise EngineUnavailable(
+                f"no completion within engine.request_timeout_s={limit:.0f}"
+            ) from error
         except CancelledError as error:
             raise EngineUnavailable("the engine was closed during the request") from error
 
@@ -87,7 +97,9 @@ class TransformersEngine:
                 self._model.load_state_dict(state, strict=not tied)
                 self.policy_version = policy_version
         except (OSError, RuntimeError) as error:
-            raise EngineUnavailable(f"policy version {policy_version} did not reach the engine: {error}") from error
+            raise EngineUnavailable(
+                f"policy version {policy_version} did not reach the engine: {error}"
+            ) from error
 
     def revive(self) -> bool:
         """It lives as long as this process."""

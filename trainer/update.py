@@ -49,7 +49,9 @@ def update(
         if stopping():
             raise RunStopped
         _backward(policy, reference, row, old, config, sums)
-    norm = float(torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.optimizer.max_grad_norm))
+    norm = float(
+        torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.optimizer.max_grad_norm)
+    )
     finite = math.isfinite(sums.total["loss"]) and math.isfinite(norm)
     updated = finite and norm < config.optimizer.skip_grad_norm
     rate = learning_rate(config.optimizer, step)
@@ -61,9 +63,14 @@ def update(
         "grad_norm": _finite(norm, 1.0),
         "learning_rate": (rate, 1.0),
         "update/skipped": (float(not updated), 1.0),
-        "perf/trained_tokens_per_s": (float(sum(len(r.input_ids) for r in rows)), time.monotonic() - began),
+        "perf/trained_tokens_per_s": (
+            float(sum(len(r.input_ids) for r in rows)),
+            time.monotonic() - began,
+        ),
     }
-    reason = "" if updated else f"loss {sums.total['loss']:.3g}, gradient norm {norm:.3g}: step skipped"
+    reason = (
+        "" if updated else f"loss {sums.total['loss']:.3g}, gradient norm {norm:.3g}: step skipped"
+    )
     return UpdateResult(updated=updated, reason=reason, metrics=metrics)
 
 

@@ -55,7 +55,13 @@ class VllmEngine:
         self._start()
 
     def complete(
-        self, prompt_ids: list[int], *, max_tokens: int, temperature: float, seed: int, timeout_s: float
+        self,
+        prompt_ids: list[int],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        timeout_s: float,
     ) -> Completion:
         body: dict[str, Any] = {
             "model": MODEL_NAME,
@@ -76,11 +82,15 @@ class VllmEngine:
             raise EngineUnavailable("the engine is closed")
         deadline = min(timeout_s, self.config.engine.request_timeout_s)
         try:
-            reply = self._http.post(f"{self.url}/v1/completions", json=body, timeout=max(deadline, 0.01))
+            reply = self._http.post(
+                f"{self.url}/v1/completions", json=body, timeout=max(deadline, 0.01)
+            )
             reply.raise_for_status()
         except httpx.TimeoutException as error:
             if timeout_s <= self.config.engine.request_timeout_s:
-                raise GenerationTimeout(f"no completion within the rollout's {timeout_s:.0f} s") from error
+                raise GenerationTimeout(
+                    f"no completion within the rollout's {timeout_s:.0f} s"
+                ) from error
             raise self._unavailable(error) from error
         except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed during the request
             raise self._unavailable(error) from error
@@ -109,10 +119,14 @@ class VllmEngine:
         A server that let a request down is asked whether it is well: its front end may answer while its model is gone.
         Raises EngineUnavailable, RunStopped.
         """
-        if self._process.exit_code() is None and (self._ready.is_set() or self._healthy(HEALTH_TIMEOUT_S)):
+        if self._process.exit_code() is None and (
+            self._ready.is_set() or self._healthy(HEALTH_TIMEOUT_S)
+        ):
             self._ready.set()
             return False
-        log.warning("the engine is gone (exit code %s); starting it again", self._process.exit_code())
+        log.warning(
+            "the engine is gone (exit code %s); starting it again", self._process.exit_code()
+        )
         self._process.close(STOP_GRACE_S)
         self._start()
         return True
@@ -136,7 +150,9 @@ class VllmEngine:
         try:
             self._http.post(f"{self.url}{path}", **kwargs).raise_for_status()
         except httpx.HTTPError as error:
-            raise EngineUnavailable(f"policy version {self.policy_version}: {path}: {error!r}") from error
+            raise EngineUnavailable(
+                f"policy version {self.policy_version}: {path}: {error!r}"
+            ) from error
 
     def _healthy(self, timeout_s: float) -> bool:
         try:
@@ -207,7 +223,9 @@ def _command(config: TrainConfig, port: int) -> list[str]:
         options["gpu-memory-utilization"] = config.engine.gpu_memory_utilization
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    return [*command, "--disable-log-stats"] + ([] if config.hardware.gpus_per_node else ["--enforce-eager"])
+    return [*command, "--disable-log-stats"] + (
+        [] if config.hardware.gpus_per_node else ["--enforce-eager"]
+    )
 
 
 def _environment(config: TrainConfig) -> dict[str, str]:
@@ -215,7 +233,9 @@ def _environment(config: TrainConfig) -> dict[str, str]:
         "VLLM_SERVER_DEV_MODE": "1",
         "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(config.engine.kv_cache_gib))),
         # left to itself vLLM keeps a core for its front end, which is idle most of the time: 0.65 of the throughput
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in sorted(os.sched_getaffinity(0))),
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(
+            str(core) for core in sorted(os.sched_getaffinity(0))
+        ),
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1" if Path(config.model.path).is_dir() else "0",
     }

@@ -14,6 +14,8 @@ from trainer.config import TrainConfig, parse_config
 from trainer.events import TerminationReason
 from trainer.rollout import Rollout, ScoredGroup, score_group
 
+GROUP = UUID(int=1)
+
 
 def make_config(**sections: Any) -> TrainConfig:
     """A configuration in DeepSWE's positions with L_max = 40; `sections` are laid over it."""
@@ -38,7 +40,7 @@ def make_rollout(
     ids: Sequence[int],
     prompt_ids: Sequence[int],
     rng: random.Random,
-    group: UUID = UUID(int=1),
+    group: UUID = GROUP,
 ) -> Rollout:
     """`pattern` of A (sampled) and O (observed), one letter a token; `ids` are the response's tokens."""
     letters = pattern.replace(" ", "")

@@ -182,6 +182,7 @@ def _assert_equal(ours: float, expected: float) -> None:
 
 def test_settings_reach_the_configuration() -> None:
     """Setting and [algorithm] name the same positions: the defaults of both are DeepSWE's."""
-    assert make_config().algorithm == make_config(
-        algorithm=longhand.algorithm_section(Setting())
-    ).algorithm
+    assert (
+        make_config().algorithm
+        == make_config(algorithm=longhand.algorithm_section(Setting())).algorithm
+    )

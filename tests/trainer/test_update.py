@@ -55,7 +55,9 @@ def test_every_parameters_gradient_equals_the_longhand_reference(name: str) -> N
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_do_not_depend_on_sharing_or_splitting(family: str) -> None:
-    def gradients(share_prefix: bool, micro_batch_tokens: int, **model: object) -> dict[str, Tensor]:
+    def gradients(
+        share_prefix: bool, micro_batch_tokens: int, **model: object
+    ) -> dict[str, Tensor]:
         config = _with(share_prefix, micro_batch_tokens)
         groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
         _sample_near_the_policy(groups, random.Random(3), family)
@@ -145,7 +147,9 @@ def _sample_near_the_policy(
     for rollout in (r for g in groups for r in g.rollouts):
         with torch.no_grad():
             near = iter(alone(stock, rollout, TEMPERATURE).logprobs.tolist())
-        rollout.logprobs = [next(near) + rng.uniform(-0.6, 0.6) if m else 0.0 for m in rollout.loss_mask]
+        rollout.logprobs = [
+            next(near) + rng.uniform(-0.6, 0.6) if m else 0.0 for m in rollout.loss_mask
+        ]
 
 
 def _reference_gradients(
@@ -175,7 +179,10 @@ def _reference_gradients(
         batch.append(attempts)
     answer: Answer = longhand.loss_and_gradient(batch, setting)
     surrogate = sum(
-        (answer.by_logprob[n] * logprobs[n] + answer.by_entropy[n] * entropies[n] for n in logprobs),
+        (
+            answer.by_logprob[n] * logprobs[n] + answer.by_entropy[n] * entropies[n]
+            for n in logprobs
+        ),
         start=torch.zeros(()).double(),
     )
     surrogate.backward()
