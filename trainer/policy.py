@@ -35,7 +35,8 @@ class TokenScores(NamedTuple):
 
 
 class Policy:
-    def __init__(self, model: nn.Module, *, dtype: torch.dtype, temperature: float) -> None:
+    def __init__(self, model: Any, *, dtype: torch.dtype, temperature: float) -> None:
+        """`model`: a transformers causal language model; its classes are typed too loosely to name one."""
         self.model = model
         self.dtype = dtype
         self.temperature = temperature
@@ -121,7 +122,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-def engine_state(model: nn.Module, dtype: torch.dtype) -> dict[str, Any]:
+def engine_state(model: Any, dtype: torch.dtype) -> dict[str, Any]:
     """Weights by name in the engine's type, tied output embeddings left out, as safetensors wants them."""
     state = {
         name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()

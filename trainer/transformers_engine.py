@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -45,7 +46,7 @@ class TransformersEngine:
         self._device = torch.device("cuda" if config.hardware.gpus_per_node else "cpu")
         dtype = getattr(torch, config.model.dtype)
         with LOADING:
-            self._model = AutoModelForCausalLM.from_pretrained(config.model.path, dtype=dtype)
+            self._model: Any = AutoModelForCausalLM.from_pretrained(config.model.path, dtype=dtype)
         self._model.to(self._device).eval()
         self._tokenizer = AutoTokenizer.from_pretrained(config.model.path)
         self._end_ids = _end_ids(self._model, self._tokenizer)
@@ -121,8 +122,8 @@ class TransformersEngine:
                 for request in batch:
                     _fail(request, EngineUnavailable(f"generation failed: {error!r}"))
         while not self._waiting.empty():
-            if request := self._waiting.get():
-                request.reply.cancel()
+            if (unanswered := self._waiting.get()) is not None:
+                unanswered.reply.cancel()
 
     def _next_batch(self) -> Iterator[_Request]:
         """What waits now, at most `rollout.concurrency`; blocks for the first. Ends at the None of `close`."""
@@ -171,7 +172,7 @@ class TransformersEngine:
         stopped = last in self._end_ids or STOP in tail
         if not stopped and len(request.token_ids) < request.max_tokens:
             return False
-        text = self._tokenizer.decode(request.token_ids, skip_special_tokens=True)
+        text = str(self._tokenizer.decode(request.token_ids, skip_special_tokens=True))
         before, stop, _ = text.partition(STOP)
         completion = Completion(
             text=before + stop,
