@@ -5,7 +5,6 @@ GRPO++ update and the weight sync. Only the rewards are replaced, after grading,
 is trained. It evaluates nothing and saves no checkpoint.
 """
 
-import dataclasses
 import sys
 import time
 from contextlib import ExitStack
@@ -20,7 +19,6 @@ from benchmarks.workload import our_config
 from sandbox.base import load_backend
 from sandbox.pool import Pool
 from sandbox.task import load_taskset
-from trainer.advantage import group_advantages
 from trainer.chat import Chat, load_prompt
 from trainer.collect import Collector
 from trainer.config import TrainConfig
@@ -28,7 +26,7 @@ from trainer.events import EventWriter
 from trainer.generate import start_engine
 from trainer.malloc import keep_freed_pages
 from trainer.policy import load_policy, make_optimizer
-from trainer.rollout import ScoredGroup
+from trainer.rollout import ScoredGroup, score_group
 from trainer.update import update
 from trainer.weights import FileSync
 
@@ -112,15 +110,7 @@ def with_mixed_rewards(group: ScoredGroup, config: TrainConfig) -> ScoredGroup:
     rewards = alternating_rewards(len(group.rollouts))
     for rollout, reward in zip(group.rollouts, rewards, strict=True):
         rollout.reward = reward
-    filtered = [False] * len(rewards)
-    advantages = group_advantages(
-        rewards,
-        filtered,
-        baseline=config.algorithm.baseline,
-        normalize_std=config.algorithm.normalize_std,
-        filtered_in_baseline=config.algorithm.filtered_in_baseline,
-    )
-    return dataclasses.replace(group, advantages=advantages, filtered=filtered)
+    return score_group(group.rollouts, config.algorithm)
 
 
 def token_counts(groups: list[ScoredGroup]) -> dict[str, int]:

@@ -42,9 +42,7 @@ def main() -> int:
         callbacks=[clock],
     )
     # transformers needs the tokenizer to find a stop string, and TRL hands it none
-    trainer.model.generate = functools.partial(
-        trainer.model.generate, tokenizer=tokenizer, stop_strings=[workload.stop]
-    )
+    trainer.model.generate = functools.partial(trainer.model.generate, tokenizer=tokenizer)
     trainer.train()
     save_steps(
         [
@@ -72,6 +70,7 @@ def trl_config(workload: Workload, num_steps: int, folder: Path) -> GRPOConfig:
         temperature=workload.temperature,
         top_p=1.0,
         top_k=0,
+        generation_kwargs={"stop_strings": [workload.stop]},
         # the loss: GRPO++ as far as TRL has it
         loss_type="dr_grpo",
         scale_rewards="none",
