@@ -319,6 +319,7 @@ def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
 def _duplicates(c: TrainConfig) -> list[tuple[str, str]]:
     lists: dict[str, list[str]] = {
         "tasks.difficulties": [*c.tasks.difficulties],
+        "tasks.only": c.tasks.only,
         "algorithm.compact_filtering": [*c.algorithm.compact_filtering],
         "evaluation.difficulties": [*c.evaluation.difficulties],
     }

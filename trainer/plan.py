@@ -1,0 +1,283 @@
+"""`python -m trainer RECIPE --dry-run`: what a run would do, what it needs, and what this machine lacks for it.
+
+Counts are exact, memory and disk as `trainer.footprint` says. It loads no model, starts nothing and downloads nothing;
+that the engine's own overhead also fits is only known once it runs.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.errors import TasksetError
+from sandbox.task import load_taskset
+from trainer.config import TrainConfig
+from trainer.footprint import (
+    GIB,
+    Disk,
+    EngineMemory,
+    ModelShape,
+    TrainerMemory,
+    disk_use,
+    engine_memory,
+    handover_bytes,
+    model_shape,
+    trainer_memory,
+)
+from trainer.machine import Machine, this_machine
+from trainer.policy import LOGIT_CHUNK
+from trainer.train import evaluation_tasks, training_tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """How many tasks a run has; None where the taskset is not here."""
+
+    train: int | None
+    held_out: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Counts of a whole run."""
+
+    rollouts_per_step: int
+    tokens_per_step: int
+    """Sampled and observed, if every rollout used its whole response."""
+    num_evaluations: int
+    rollouts_per_evaluation: int | None
+    """None where the number of held-out tasks is not known."""
+    num_rollouts: int
+    """All training rollouts, and those of evaluations as far as they are known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    ranks: int
+    trainer: TrainerMemory
+    engine: EngineMemory
+    handover: float
+    """Bytes of memory-backed disk."""
+    sandboxes: float
+    """Bytes that sandboxes may use at most while they run commands."""
+
+
+def print_plan(config: TrainConfig) -> int:
+    """Print the plan. 0 when this machine can run it, 1 when it lacks something."""
+    machine = this_machine(Path.cwd())
+    tasks = count_tasks(config)
+    work = count_work(config, tasks)
+    shape = model_shape(config.model.path)
+    memory = plan_memory(shape, config) if shape else None
+    disk = disk_use(shape, config, num_rollouts=work.num_rollouts) if shape else None
+    missing = lacking(config, machine, tasks, memory, disk)
+    lines = [
+        f"{config.recipe}: {config.description}",
+        *_describe_work(config, tasks, work),
+        *(_describe_memory(config, shape, memory) if shape and memory else []),
+        *(_describe_disk(config, disk) if disk else []),
+        *_describe_machine(machine),
+        *(["This machine lacks:", *(f"  - {what}" for what in missing)] if missing else []),
+        "This machine cannot run it." if missing else "This machine can run it.",
+    ]
+    print("\n".join(lines))
+    return 1 if missing else 0
+
+
+def count_tasks(config: TrainConfig) -> Tasks:
+    """The tasks that the run would train on, and those of its evaluations. Raises ConfigError when it has none."""
+    try:
+        taskset = load_taskset(config.tasks.taskset)
+    except TasksetError:
+        return Tasks(train=None, held_out=None)
+    return Tasks(
+        train=len(training_tasks(taskset, config)), held_out=len(evaluation_tasks(taskset, config))
+    )
+
+
+def count_work(config: TrainConfig, tasks: Tasks) -> Work:
+    per_step = config.tasks.tasks_per_step * config.rollout.group_size
+    evaluations = _num_evaluations(config)
+    per_evaluation = (
+        None if tasks.held_out is None else tasks.held_out * config.evaluation.group_size
+    )
+    return Work(
+        rollouts_per_step=per_step,
+        tokens_per_step=per_step * config.rollout.max_response_tokens,
+        num_evaluations=evaluations,
+        rollouts_per_evaluation=per_evaluation,
+        num_rollouts=config.num_steps * per_step + evaluations * (per_evaluation or 0),
+    )
+
+
+def _num_evaluations(config: TrainConfig) -> int:
+    """One of the untrained policy, one every so many steps, one at the last step."""
+    every = config.evaluation.every_steps
+    if not every:
+        return 0
+    return 1 + config.num_steps // every + bool(config.num_steps % every)
+
+
+def plan_memory(shape: ModelShape, config: TrainConfig) -> Memory:
+    ranks = max(1, config.hardware.nodes * config.hardware.gpus_per_node)
+    commands = min(config.sandbox.concurrency, config.rollout.concurrency)
+    return Memory(
+        ranks=ranks,
+        trainer=trainer_memory(shape, config, ranks=ranks, logit_chunk=LOGIT_CHUNK),
+        engine=engine_memory(shape, config),
+        handover=handover_bytes(shape, config),
+        sandboxes=float(commands * config.sandbox.memory_mib * 2**20),
+    )
+
+
+def lacking(
+    config: TrainConfig,
+    machine: Machine,
+    tasks: Tasks,
+    memory: Memory | None,
+    disk: Disk | None,
+) -> list[str]:
+    """What this machine, or this version, lacks for the run; empty when nothing."""
+    return [
+        *_lacking_parts(config, machine, tasks, memory),
+        *_lacking_gpus(config, machine, memory),
+        *_lacking_memory(config, machine, memory),
+        *_lacking_disk(machine, disk),
+    ]
+
+
+def _lacking_parts(
+    config: TrainConfig, machine: Machine, tasks: Tasks, memory: Memory | None
+) -> list[str]:
+    path, backend = config.model.path, config.sandbox.backend
+    missing = []
+    if memory is None:
+        missing.append(f"the shape of model {path}: download it, and set model.path to its folder")
+    elif not (Path(path) / "config.json").is_file():
+        missing.append(
+            f"model {path}: no such folder; make setup, or download it and set model.path"
+        )
+    if config.engine.kind == "vllm" and not machine.has_vllm:
+        missing.append("vllm: make setup installs it; engine.kind = transformers is slower")
+    if backend not in machine.sandbox_backends:
+        here = ", ".join(machine.sandbox_backends) or "none"
+        missing.append(
+            f"sandbox backend {backend} (there are: {here}): install it or choose another"
+        )
+    if tasks.train is None:
+        missing.append(f"taskset {config.tasks.taskset}: not bundled; give a taskset's folder")
+    return missing
+
+
+def _lacking_gpus(config: TrainConfig, machine: Machine, memory: Memory | None) -> list[str]:
+    hardware, engine = config.hardware, config.engine
+    missing = []
+    wanted = hardware.gpus_per_node
+    have = len(machine.gpu_memory_bytes)
+    if have < wanted:
+        missing.append(f"GPUs: {have} of {wanted} on each of {hardware.nodes} node(s)")
+    small = [
+        g for g in machine.gpu_memory_bytes[:wanted] if g < 0.95 * hardware.gpu_memory_gib * GIB
+    ]
+    if small:
+        missing.append(f"GPU memory: {_gib(min(small))} of {hardware.gpu_memory_gib:g} GiB")
+    if wanted and memory is not None:
+        needed = (
+            memory.trainer.total + engine.gpu_memory_utilization * hardware.gpu_memory_gib * GIB
+        )
+        if needed > hardware.gpu_memory_gib * GIB:
+            missing.append(
+                f"room on a GPU: trainer and engine together need {_gib(needed)} of "
+                f"{hardware.gpu_memory_gib:g} GiB; lower gpu_memory_utilization or max_response_tokens"
+            )
+        if memory.engine.num_full_sequences < 1:
+            missing.append(
+                "KV cache: less than one sequence of engine.max_model_len; raise tensor_parallel"
+            )
+    if hardware.nodes * wanted > 1 or engine.replicas * engine.tensor_parallel > 1:
+        missing.append("training on more than one GPU: this version trains in one process")
+    if engine.weight_sync == "nccl":
+        missing.append("weight sync by nccl: this version hands weights over by files")
+    return missing
+
+
+def _lacking_memory(config: TrainConfig, machine: Machine, memory: Memory | None) -> list[str]:
+    needed = config.hardware.min_memory_gib * GIB
+    if memory is not None and not config.hardware.gpus_per_node:
+        needed = max(needed, memory.trainer.total + memory.engine.total + memory.handover)
+    if machine.memory_bytes < 0.95 * needed:
+        return [f"memory: {_gib(machine.memory_bytes)} of {_gib(needed)}"]
+    return []
+
+
+def _lacking_disk(machine: Machine, disk: Disk | None) -> list[str]:
+    if disk is not None and machine.disk_free_bytes < disk.total:
+        return [f"free disk space: {_gib(machine.disk_free_bytes)} of {_gib(disk.total)}"]
+    return []
+
+
+def _describe_work(config: TrainConfig, tasks: Tasks, work: Work) -> list[str]:
+    rollout = config.rollout
+    lines = [
+        "",
+        "Plan",
+        f"  tasks            {_known(tasks.train)} to train on, {_known(tasks.held_out)} held out "
+        f"(taskset {config.tasks.taskset})",
+        f"  steps            {config.num_steps}",
+        f"  a step           {config.tasks.tasks_per_step} groups of {rollout.group_size} = "
+        f"{work.rollouts_per_step} rollouts, {rollout.max_turns} turns at most",
+        f"  tokens a step    {work.tokens_per_step:,} at most "
+        f"({rollout.max_response_tokens:,} a rollout, after a prompt of {rollout.max_prompt_tokens:,} at most)",
+    ]
+    if work.num_evaluations:
+        lines.append(
+            f"  evaluations      {work.num_evaluations} of {_known(work.rollouts_per_evaluation)} rollouts"
+        )
+    return [*lines, f"  rollouts in all  {work.num_rollouts:,}"]
+
+
+def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> list[str]:
+    trainer, engine, hardware = memory.trainer, memory.engine, config.hardware
+    where = f"each of {memory.ranks} GPU(s)" if hardware.gpus_per_node else "CPU"
+    lines = [
+        "",
+        f"Memory ({shape.num_parameters:,} parameters)",
+        f"  trainer, {where}",
+        f"    weights        {_gib(trainer.weights)} (float32)",
+        f"    gradients      {_gib(trainer.gradients)}",
+        f"    AdamW          {_gib(trainer.optimizer)}",
+        f"    activations    {_gib(trainer.activations)} (estimate)",
+        f"    logits         {_gib(trainer.logits)} (chunks of {LOGIT_CHUNK} tokens)",
+        f"    together       {_gib(trainer.total)}",
+        f"  engine, {config.engine.replicas} replica(s), each on {config.engine.tensor_parallel} "
+        f"{'GPU(s), of each' if hardware.gpus_per_node else 'process'}",
+        f"    weights        {_gib(engine.weights)} ({config.model.dtype})",
+        f"    KV cache       {_gib(engine.kv_cache)}: {engine.num_full_sequences} rollouts of full length",
+    ]
+    if memory.handover:
+        lines.append(f"  weight hand-over {_gib(memory.handover)} of memory-backed disk")
+    return [*lines, f"  sandboxes        {_gib(memory.sandboxes)} at most"]
+
+
+def _describe_disk(config: TrainConfig, disk: Disk) -> list[str]:
+    return [
+        "",
+        "Disk",
+        f"  checkpoints      {_gib(disk.checkpoints)} ({config.checkpoint.keep} kept, one being written)",
+        f"  rollouts         {_gib(disk.rollouts)} at most",
+    ]
+
+
+def _describe_machine(machine: Machine) -> list[str]:
+    gpus = ", ".join(_gib(g) for g in machine.gpu_memory_bytes) or "none"
+    return [
+        "",
+        f"This machine: {machine.cores} cores, {_gib(machine.memory_bytes)} of memory, "
+        f"{_gib(machine.disk_free_bytes)} of free disk, GPUs: {gpus}",
+    ]
+
+
+def _known(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:,.1f} GiB"
