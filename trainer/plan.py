@@ -4,12 +4,13 @@ Counts are exact, memory and disk as `trainer.footprint` says. It loads no model
 that the engine's own overhead also fits is only known once it runs.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.errors import TasksetError
 from sandbox.task import load_taskset
-from trainer.config import TrainConfig
+from trainer.config import ConfigError, TrainConfig
 from trainer.footprint import (
     GIB,
     Disk,
@@ -61,9 +62,13 @@ class Memory:
 
 
 def print_plan(config: TrainConfig) -> int:
-    """Print the plan. 0 when this machine can run it, 1 when it lacks something."""
+    """Print the plan. 0 when this machine can run it, 1 when it lacks something, 2 when no machine could."""
     machine = this_machine(Path.cwd())
-    tasks = count_tasks(config)
+    try:
+        tasks = count_tasks(config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
     work = count_work(config, tasks)
     shape = model_shape(config.model.path)
     memory = plan_memory(shape, config) if shape else None

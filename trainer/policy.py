@@ -81,9 +81,9 @@ def _chunk_scores(
 
 
 def load_policy(config: ModelConfig, *, temperature: float, weights: Path | None = None) -> Policy:
-    """The model at `config.path` in float32 with tree attention; `weights` names another folder with the same shape.
+    """The model at `config.path` in float32 with tree attention, on a GPU if there is one.
 
-    Raises ValueError for a model whose attention is not plain causal.
+    `weights` names another folder with the same shape. Raises ValueError for a model whose attention is not plain causal.
     """
     attention.register()
     with LOADING:
@@ -98,7 +98,7 @@ def load_policy(config: ModelConfig, *, temperature: float, weights: Path | None
         )
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()
+    model.to("cuda" if torch.cuda.is_available() else "cpu").train()
     return Policy(model, dtype=getattr(torch, config.dtype), temperature=temperature)
 
 
