@@ -7,15 +7,28 @@ at any moment leaves the last complete one. `model/` inside is an ordinary trans
 import json
 import shutil
 from pathlib import Path
+from pickle import PickleError
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from trainer.policy import Policy
 
 FOLDER = "checkpoints"
 STATE = "state.json"
+TORN = (
+    OSError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    PickleError,
+    SafetensorError,
+)
+"""What reading a cut or overwritten file raises: torch and pickle trip wherever the bytes lead them."""
 
 
 class Progress(NamedTuple):
@@ -82,12 +95,12 @@ def load(run_dir: Path, step: int, policy: Policy, optimizer: torch.optim.Optimi
     folder = run_dir / FOLDER / f"step_{step}"
     try:
         state = load_file(folder / "model" / "model.safetensors")
-        optimizer_state = torch.load(folder / "optimizer.pt", weights_only=True)
+        optimizer_state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
         rng = torch.load(folder / "rng.pt", weights_only=True)
         progress = Progress(**json.loads((folder / STATE).read_text()))
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
+    except TORN as error:
         raise CheckpointError(
-            f"{folder}: not readable ({error}); remove it to resume from the one before"
+            f"{folder}: not readable ({error!r}); remove it to resume from the one before"
         ) from error
     tied = {"lm_head.weight"} if policy.model.config.tie_word_embeddings else set()
     try:

@@ -87,7 +87,7 @@ def load_policy(config: ModelConfig, *, temperature: float, weights: Path | None
     """
     attention.register()
     with LOADING:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             weights or config.path, dtype=torch.float32, attn_implementation=attention.TREE
         )
     if getattr(model.config, "sliding_window", None) and getattr(
