@@ -46,8 +46,8 @@ class TransformersEngine:
         self._device = torch.device("cuda" if config.hardware.gpus_per_node else "cpu")
         dtype = getattr(torch, config.model.dtype)
         with LOADING:
-            self._model: Any = AutoModelForCausalLM.from_pretrained(config.model.path, dtype=dtype)
-        self._model.to(self._device).eval()
+            model: Any = AutoModelForCausalLM.from_pretrained(config.model.path, dtype=dtype)
+        self._model = model.to(self._device).eval()
         self._tokenizer = AutoTokenizer.from_pretrained(config.model.path)
         self._end_ids = _end_ids(self._model, self._tokenizer)
         self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
