@@ -3,7 +3,7 @@
 `alone` is the oracle: stock transformers attention, one rollout a pass, no packing, nothing shared, no chunks.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from trainer.policy import Policy
 from trainer.rollout import Rollout
 
 VOCABULARY = 211
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -31,15 +31,15 @@ SHAPE = {
 FAMILIES = ("llama", "qwen3")
 
 
-def make_model(family: str, attn_implementation: str, *, seed: int = 0) -> nn.Module:
+def make_model(family: str, attn_implementation: str, *, seed: int = 0) -> Any:
     """Tied embeddings for Llama, as SmolLM2 has; its own output layer for Qwen3, as the large ones have."""
     attention.register()
     torch.manual_seed(seed)
     if family == "llama":
-        config = LlamaConfig(**SHAPE, tie_word_embeddings=True)
-        return LlamaForCausalLM._from_config(config, attn_implementation=attn_implementation)
-    config = Qwen3Config(**SHAPE, head_dim=16, tie_word_embeddings=False)
-    return Qwen3ForCausalLM._from_config(config, attn_implementation=attn_implementation)
+        llama = LlamaConfig(**SHAPE, tie_word_embeddings=True)
+        return LlamaForCausalLM._from_config(llama, attn_implementation=attn_implementation)
+    qwen3 = Qwen3Config(**SHAPE, head_dim=16, tie_word_embeddings=False)
+    return Qwen3ForCausalLM._from_config(qwen3, attn_implementation=attn_implementation)
 
 
 def make_policy(family: str, *, temperature: float = 0.7, seed: int = 0) -> Policy:
@@ -47,7 +47,7 @@ def make_policy(family: str, *, temperature: float = 0.7, seed: int = 0) -> Poli
     return Policy(model, dtype=torch.float32, temperature=temperature)
 
 
-def to_double(model: nn.Module) -> nn.Module:
+def to_double(model: Any) -> Any:
     """The model in float64, its norms too: transformers' own fall back to float32 inside."""
     model.double()
     for module in list(model.modules()):
@@ -66,7 +66,7 @@ class Alone(NamedTuple):
     """[T]"""
 
 
-def alone(model: nn.Module, rollout: Rollout, temperature: float) -> Alone:
+def alone(model: Any, rollout: Rollout, temperature: float) -> Alone:
     """One rollout by itself through a stock model."""
     ids = torch.tensor([rollout.prompt_ids + rollout.response_ids])
     logits = model(input_ids=ids, use_cache=False).logits[0] / temperature

@@ -1,5 +1,7 @@
 """Advantages of one group, against numbers worked out by hand."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from trainer.advantage import group_advantages
@@ -53,7 +55,7 @@ def test_a_filtered_reward_can_be_left_out_of_the_group() -> None:
 
 
 def _advantages(
-    rewards: list[float | None],
+    rewards: Sequence[float | None],
     filtered: list[bool] | None = None,
     *,
     baseline: str = "leave_one_out",
