@@ -23,9 +23,12 @@ PREFIX = "deepswe-weights-"
 
 
 class FileSync:
-    def __init__(self, policy: Policy, engine: Engine, dtype: torch.dtype) -> None:
+    def __init__(
+        self, policy: Policy, engine: Engine, dtype: torch.dtype, base: Path | None = None
+    ) -> None:
+        """`dtype` is the engine's; `base` holds the folder, memory-backed disk unless told otherwise."""
         self._policy, self._engine, self._dtype = policy, engine, dtype
-        base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
+        base = base or (SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir()))
         remove_abandoned(base)
         self._root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
         self._lock = os.open(self._root, os.O_RDONLY)

@@ -1,0 +1,257 @@
+"""`python -m trainer` as a process of its own on the tiny model: whole runs, stops, and sudden death.
+
+An entropy bonus and no filtering let the untaught model take real optimizer steps though it never solves a task.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import tomli_w
+import torch
+from safetensors.torch import load_file
+
+from sandbox.records import STATE, read_records
+from tests.trainer.conftest import MakeConfig
+from trainer.config import CONFIG_FILE
+from trainer.events import (
+    EVENTS_FILE,
+    AnyEvent,
+    CheckpointSaved,
+    Evaluated,
+    Finished,
+    PhaseEnded,
+    Resumed,
+    RolloutFinished,
+    RolloutStarted,
+    Started,
+    StepEnded,
+    read_events,
+)
+from trainer.weights import SHARED_MEMORY, remove_abandoned
+
+ROOT = Path(__file__).parents[2]
+MARK = "TRAINER_TEST_RUN"
+START_TIMEOUT_S = 240.0
+STOP_TIMEOUT_S = 10.0
+
+
+class Run:
+    """A run folder and the trainer process that works on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mark = uuid4().hex
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "output.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "trainer", str(self.folder)],
+                cwd=ROOT,
+                env=os.environ | {MARK: self.mark, "OMP_NUM_THREADS": "1"},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def events(self) -> list[AnyEvent]:
+        path = self.folder / EVENTS_FILE
+        return [event for _, event in read_events(path)] if path.exists() else []
+
+    def until(self, happened: Callable[[AnyEvent], bool]) -> None:
+        """Return as soon as an event is written for which `happened` is true."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not any(map(happened, self.events())):
+            assert self.process
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process
+        self.process.send_signal(number)
+
+    def wait(self, timeout_s: float) -> int:
+        assert self.process
+        return self.process.wait(timeout_s)
+
+    def output(self) -> str:
+        return (self.folder / "output.log").read_text()
+
+    def run_id(self) -> str:
+        return str(next(e.run for e in self.events() if isinstance(e, Started)))
+
+    def processes(self) -> list[str]:
+        """Command lines of what still runs of it, at whatever depth."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
+                    found.append((folder / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+        return found
+
+    def left_behind(self) -> list[str]:
+        """Processes, sandboxes and weights that outlived the trainer."""
+        sandboxes = [r.id for _, r in read_records(STATE) if r.labels.run == self.run_id()]
+        return self.processes() + sandboxes + list(map(str, remove_abandoned(SHARED_MEMORY)))
+
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def make_run(run_config: MakeConfig, tmp_path: Path) -> Iterator[MakeRun]:
+    runs: list[Run] = []
+
+    def make(**sections: Any) -> Run:
+        quick = {"max_turn_tokens": 16, "max_response_tokens": 300}
+        sections["rollout"] = quick | sections.get("rollout", {})
+        learns = {"entropy_coef": 0.01, "compact_filtering": []}
+        config = run_config(**sections, algorithm=learns)
+        folder = tmp_path / uuid4().hex
+        folder.mkdir()
+        (folder / CONFIG_FILE).write_text(tomli_w.dumps(config.model_dump(mode="json")))
+        runs.append(Run(folder))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        if run.process and run.process.poll() is None:
+            run.process.kill()
+            run.process.wait()
+
+
+def last(events: list[AnyEvent]) -> Finished:
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+def of(kind: type, events: list[AnyEvent]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def assert_gapless(events: list[AnyEvent]) -> None:
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+def assert_stopped(run: Run, *, at_step: int) -> None:
+    """It ends in time and in order: a checkpoint of what was done, `stopped` last, nothing left."""
+    assert run.wait(STOP_TIMEOUT_S) == 0, run.output()
+    events = run.events()
+    assert_gapless(events)
+    assert (last(events).status, last(events).step) == ("stopped", at_step)
+    saved = {event.step for event in of(CheckpointSaved, events)}
+    assert saved == ({at_step} if at_step else set())
+    assert run.left_behind() == []
+
+
+def test_a_whole_run_ends_with_every_event_in_place(make_run: MakeRun) -> None:
+    run = make_run(evaluation={"every_steps": 2, "limit": 1, "group_size": 1})
+    run.start()
+    assert run.wait(START_TIMEOUT_S) == 0, run.output()
+    events = run.events()
+    assert_gapless(events)
+    assert isinstance(events[0], Started)
+    assert len(events[0].tasks) == 2
+    assert (last(events).status, last(events).step) == ("finished", 2)
+    steps = of(StepEnded, events)
+    assert [(e.step, e.updated, e.policy_version) for e in steps] == [(1, True, 1), (2, True, 2)]
+    assert [e.step for e in of(Evaluated, events)] == [0, 2]
+    assert [e.step for e in of(CheckpointSaved, events)] == [1, 2]
+    started, finished = of(RolloutStarted, events), of(RolloutFinished, events)
+    assert {e.rollout for e in started} == {e.rollout for e in finished}
+    assert len(finished) == len(started) == 2 * 2 * 2 + 2
+    assert {e.termination_reason for e in finished} <= {"max_turns", "max_context", "finished"}
+    assert {e.outcome for e in finished} == {"task"}
+    difference, tokens = steps[0].metrics["mismatch/abs_diff"]
+    assert difference / tokens < 1e-4
+    assert run.left_behind() == []
+
+
+def test_a_killed_trainer_goes_on_from_its_last_checkpoint(make_run: MakeRun) -> None:
+    run = make_run(num_steps=3)
+    run.start()
+    run.until(lambda e: isinstance(e, RolloutStarted) and e.step == 2)
+    run.signal(signal.SIGKILL)
+    run.wait(5)
+    before = run.events()
+    with (run.folder / EVENTS_FILE).open("ab") as file:
+        file.write(b'{"seq": 99, "torn')
+    run.start()
+    assert run.wait(START_TIMEOUT_S) == 0, run.output()
+    events = run.events()
+    assert_gapless(events)
+    assert events[: len(before)] == before
+    resumed = events[len(before)]
+    assert isinstance(resumed, Resumed)
+    assert (resumed.attempt, resumed.from_step, str(resumed.run)) == (2, 1, run.run_id())
+    after = events[len(before) :]
+    assert [e.step for e in of(StepEnded, after)] == [2, 3]
+    assert {e.policy_version for e in of(RolloutStarted, after) if e.step == 2} == {1}
+    assert last(events).status == "finished"
+    assert run.left_behind() == []
+    trained = load_file(run.folder / "checkpoints/step_3/model/model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in trained.values())
+
+
+def test_a_stop_while_the_engine_starts(make_run: MakeRun) -> None:
+    run = make_run()
+    run.start()
+    run.until(lambda e: isinstance(e, Started))
+    run.signal(signal.SIGTERM)
+    assert_stopped(run, at_step=0)
+
+
+def test_a_stop_during_rollouts(make_run: MakeRun) -> None:
+    run = make_run(rollout={"max_turns": 50, "max_response_tokens": 900})
+    run.start()
+    run.until(lambda e: isinstance(e, RolloutStarted))
+    run.signal(signal.SIGTERM)
+    assert_stopped(run, at_step=0)
+    events = run.events()
+    started, finished = of(RolloutStarted, events), of(RolloutFinished, events)
+    assert {e.rollout for e in started} == {e.rollout for e in finished}
+    assert {(e.outcome, e.reward) for e in finished} == {("infra", None)}
+
+
+def test_a_stop_during_the_update(make_run: MakeRun) -> None:
+    run = make_run(optimizer={"micro_batch_tokens": 1}, checkpoint={"every_steps": 0})
+    run.start()
+    run.until(lambda e: isinstance(e, PhaseEnded) and (e.step, e.phase) == (2, "rollout"))
+    run.signal(signal.SIGTERM)
+    assert_stopped(run, at_step=1)
+    run.start()
+    assert run.wait(START_TIMEOUT_S) == 0, run.output()
+    assert_gapless(run.events())
+    assert [e.from_step for e in of(Resumed, run.events())] == [1]
+    assert [e.step for e in of(StepEnded, run.events())] == [1, 2]
+
+
+def test_a_stop_during_an_evaluation(make_run: MakeRun) -> None:
+    run = make_run(
+        rollout={"max_turns": 50, "max_response_tokens": 900, "group_size": 2},
+        evaluation={"every_steps": 1, "limit": 2, "group_size": 4},
+        checkpoint={"every_steps": 0},
+    )
+    run.start()
+    run.until(lambda e: isinstance(e, RolloutStarted) and e.purpose == "evaluation")
+    run.signal(signal.SIGTERM)
+    assert_stopped(run, at_step=1)
+
+
+def test_an_impossible_configuration_exits_with_the_field(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_text('recipe = "x"\nnum_steps = 1\n[rollout]\ngroup_size = 1\n')
+    ran = subprocess.run(
+        [sys.executable, "-m", "trainer", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("rollout.group_size: 1: needs at least 2")
