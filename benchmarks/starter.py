@@ -151,7 +151,7 @@ def main() -> None:
 @main.command()
 @click.argument("seeds", nargs=-1, type=int, required=True)
 def run(seeds: tuple[int, ...]) -> None:
-    """Train starter-cpu with each of SEEDS (about a quarter of an hour each) and summarise it."""
+    """Train starter-cpu with each of SEEDS (about twenty minutes each) and summarise it."""
     for seed in seeds:
         run_dir = RUNS / f"starter_seed_{seed}"
         run_dir.mkdir(parents=True, exist_ok=True)
