@@ -48,6 +48,11 @@ def test_changed_fields_reach_the_configuration(signed_in: Client):
     assert config["tasks"]["difficulties"] == ["easy"]
 
 
+def test_names_are_typed_with_commas_between_them(signed_in: Client):
+    signed_in.post("/runs/new/", posted(tasks__only=" bonus-points,leap-years ,"))
+    assert Run.objects.get().config["tasks"]["only"] == ["bonus-points", "leap-years"]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

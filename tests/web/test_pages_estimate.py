@@ -5,11 +5,12 @@ import pytest
 from trainer.recipes import load_recipe
 from webapp.runs.estimate import Pace, estimate, parameters_of
 
+EVERY_8 = {"evaluation": {"every_steps": 8}}
 PACE = Pace(step_s=50.0, rollouts_per_step=64, num_steps=16)
 
 
 def test_rollouts_follow_from_the_configuration():
-    cost = estimate(load_recipe("starter-cpu"), heldout_tasks=36, pace=None)
+    cost = estimate(load_recipe("starter-cpu", EVERY_8), heldout_tasks=36, pace=None)
     # 8 tasks x 8 rollouts; 16 steps; evaluations before step 1 and after 8 and 16, of 16 tasks x 8
     assert (cost.rollouts_per_step, cost.train_rollouts) == (64, 1024)
     assert (cost.num_evaluations, cost.evaluation_rollouts) == (3, 384)
@@ -18,7 +19,7 @@ def test_rollouts_follow_from_the_configuration():
 
 
 def test_a_taskset_with_fewer_heldout_tasks_than_the_limit_costs_fewer_rollouts():
-    cost = estimate(load_recipe("starter-cpu"), heldout_tasks=5, pace=None)
+    cost = estimate(load_recipe("starter-cpu", EVERY_8), heldout_tasks=5, pace=None)
     assert cost.evaluation_rollouts == 3 * 5 * 8
 
 

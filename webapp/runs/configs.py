@@ -39,7 +39,7 @@ class ConfigField:
     help: str
     unit: str
     kind: str
-    """flag, choice, choices, number or text."""
+    """flag, choice, choices, names, number or text."""
     choices: tuple[str, ...]
 
     @property
@@ -149,7 +149,8 @@ def _kind(annotation: Any) -> tuple[str, tuple[str, ...]]:
     if annotation is bool:
         return "flag", ()
     if get_origin(annotation) is list:
-        return "choices", tuple(_literals(get_args(annotation)[0]))
+        choices = tuple(_literals(get_args(annotation)[0]))
+        return ("choices" if choices else "names"), choices
     if choices := tuple(_literals(annotation)):
         return "choice", choices
     return ("number" if annotation in (int, float) else "text"), ()

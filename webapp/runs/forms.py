@@ -54,6 +54,18 @@ class FormSection:
         return any(field.bound.errors or field.differs for field in self.fields)
 
 
+class NamesField(forms.CharField):
+    """Names with commas between them, as a list."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> list[str]:
+        return [
+            name.strip() for name in (super().to_python(value) or "").split(",") if name.strip()
+        ]
+
+
 class RunForm(forms.Form):
     """Name and configuration of a new run. After `is_valid()`, `config` is its TrainConfig."""
 
@@ -161,7 +173,8 @@ def _form_field(field: ConfigField, value: Any) -> forms.Field:
                 attrs |= {"inputmode": "decimal", "class": "form-control num"}
             if isinstance(value, float):
                 common["initial"] = f"{value:g}"
-            return forms.CharField(**common, widget=forms.TextInput(attrs=attrs))
+            kind = NamesField if field.kind == "names" else forms.CharField
+            return kind(**common, widget=forms.TextInput(attrs=attrs))
 
 
 def _same(field: ConfigField, value: Any, recipe_value: Any) -> bool:
@@ -173,6 +186,8 @@ def _same(field: ConfigField, value: Any, recipe_value: Any) -> bool:
             return False
     if field.kind == "flag":
         return bool(value) == bool(recipe_value)
+    if field.kind == "names":
+        return bool(value == ", ".join(recipe_value or []))
     return (value or "") == (recipe_value or "")
 
 
