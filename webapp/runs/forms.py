@@ -54,16 +54,14 @@ class FormSection:
         return any(field.bound.errors or field.differs for field in self.fields)
 
 
-class NamesField(forms.CharField):
+class NamesField(forms.Field):
     """Names with commas between them, as a list."""
 
     def prepare_value(self, value: Any) -> Any:
         return ", ".join(value) if isinstance(value, list) else value
 
     def to_python(self, value: Any) -> list[str]:
-        return [
-            name.strip() for name in (super().to_python(value) or "").split(",") if name.strip()
-        ]
+        return [name.strip() for name in (value or "").split(",") if name.strip()]
 
 
 class RunForm(forms.Form):
