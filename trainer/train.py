@@ -50,6 +50,7 @@ def train(
 ) -> Progress:
     """Run `config` to its last step and return where it stands. Raises RunStopped after saving a checkpoint."""
     # 1. What is practised, and on what
+    check_supported(config)
     taskset = load_taskset(config.tasks.taskset)
     pool = training_tasks(taskset, config)
     held_out = evaluation_tasks(taskset, config)
@@ -176,6 +177,15 @@ def train(
                 save_checkpoint()
             raise
     return progress
+
+
+def check_supported(config: TrainConfig) -> None:
+    """Raises ConfigError for what the configuration can say and this version cannot do."""
+    if config.engine.weight_sync == "nccl":
+        raise ConfigError([("engine.weight_sync", "nccl: not in this version; choose files")])
+    if config.hardware.nodes * config.hardware.gpus_per_node > 1:
+        message = f"{config.hardware.gpus_per_node}: this version trains in one process, on one GPU or none"
+        raise ConfigError([("hardware.gpus_per_node", message)])
 
 
 def training_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:

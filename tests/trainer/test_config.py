@@ -7,6 +7,7 @@ import pytest
 
 from trainer.config import ConfigError, TrainConfig, load_config, parse_config
 from trainer.recipes import load_recipe, recipe_names
+from trainer.train import check_supported
 
 GPU = {"gpus_per_node": 8}
 
@@ -154,3 +155,9 @@ def test_the_deepswe_recipe_has_the_published_figures() -> None:
     assert (config.rollout.max_prompt_tokens, config.rollout.max_response_tokens) == (4096, 32768)
     assert config.optimizer.learning_rate == 1e-6
     assert config.hardware.nodes * config.hardware.gpus_per_node == 64
+
+
+def test_what_this_version_cannot_do_is_refused_before_anything_starts() -> None:
+    config = load_recipe("qwen3-14b-8gpu")
+    with pytest.raises(ConfigError, match=r"(weight_sync: nccl|one process)"):
+        check_supported(config)
