@@ -17,7 +17,7 @@ from trainer import attention
 from trainer.batch import Row
 from trainer.config import ModelConfig, OptimizerConfig
 
-LOGIT_CHUNK = 128
+LOGIT_CHUNK = 512
 """Loss tokens projected at once: 100 MB of float32 logits at a vocabulary of 50,000."""
 
 LOADING = threading.Lock()
@@ -123,10 +123,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 
 def engine_state(model: Any, dtype: torch.dtype) -> dict[str, Any]:
-    """Weights by name in the engine's type, tied output embeddings left out, as safetensors wants them."""
-    state = {
-        name: tensor.detach().to(dtype).contiguous() for name, tensor in model.state_dict().items()
-    }
-    if model.config.tie_word_embeddings:
-        state.pop("lm_head.weight", None)
-    return state
+    """Weights by name in the engine's type, each with memory of its own, as safetensors wants them.
+
+    Tied output embeddings are written out: vLLM's CPU build keeps a packed copy of them, which it makes anew only when
+    they are loaded by their own name, and would go on sampling with the old ones.
+    """
+    state = model.state_dict()
+    return {name: tensor.detach().to(dtype, copy=True).contiguous() for name, tensor in state.items()}

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from tests.trainer.conftest import MakeConfig
+from tests.trainer.shared_memory import orphaned_segments
 from trainer.batch import Row, Tree
 from trainer.config import TrainConfig
 from trainer.generate import (
@@ -32,7 +33,7 @@ from trainer.policy import Policy, load_policy
 from trainer.stop import RunStopped
 from trainer.transformers_engine import TransformersEngine
 from trainer.vllm_engine import VllmEngine
-from trainer.weights import PREFIX, SHARED_MEMORY, FileSync, remove_abandoned
+from trainer.weights import PREFIX, FileSync, remove_abandoned
 
 TEMPERATURE = 0.7
 PROMPTS = [[1, 500 + n, *range(1000, 1000 + 7 * n)] for n in range(6)]
@@ -147,15 +148,6 @@ def check_revival(engine: VllmEngine, policy: Policy) -> None:
     assert mean_difference(policy, complete_all(engine)) < 0.02
     engine.close()
     assert orphaned_segments() <= before
-
-
-def orphaned_segments() -> set[str]:
-    """Shared memory of vLLM that no process has mapped any more."""
-    maps = []
-    for path in Path("/proc").glob("[0-9]*/maps"):
-        with suppress(OSError):
-            maps.append(path.read_text())
-    return {p.name for p in SHARED_MEMORY.glob("psm_*") if not any(p.name in m for m in maps)}
 
 
 def test_a_request_is_sampled_alike_alone_and_among_others(run_config: MakeConfig) -> None:
