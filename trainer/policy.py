@@ -129,4 +129,6 @@ def engine_state(model: Any, dtype: torch.dtype) -> dict[str, Any]:
     they are loaded by their own name, and would go on sampling with the old ones.
     """
     state = model.state_dict()
-    return {name: tensor.detach().to(dtype, copy=True).contiguous() for name, tensor in state.items()}
+    return {
+        name: tensor.detach().to(dtype, copy=True).contiguous() for name, tensor in state.items()
+    }
