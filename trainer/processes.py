@@ -11,12 +11,14 @@ from typing import IO
 
 from trainer import guard
 
+CLOSE_TIMEOUT_S = guard.GRACE_S + guard.TRACKER_GRACE_S + 1.0
+
 
 class GuardedProcess:
     """A command with all that it starts; it ends when we close it and when this process dies, however it dies."""
 
     def __init__(
-        self, command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes]
+        self, command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes] | int
     ) -> None:
         """Raises OSError when the machine has no room for another process."""
         theirs, self._ours = os.pipe()
@@ -39,17 +41,13 @@ class GuardedProcess:
         """None while it runs; 128 + the signal's number for a command that was killed."""
         return self._process.poll()
 
-    def close(self, grace_s: float) -> None:
-        """SIGTERM to the group, SIGKILL to what is left after `grace_s` seconds. Safe to call twice."""
-        self._signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(grace_s)
-        self._signal(signal.SIGKILL)
-        self._process.wait()
+    def close(self) -> None:
+        """End all of it: at once where it listens to SIGTERM, in a few seconds where not. Safe to call twice."""
         if self._ours >= 0:
             os.close(self._ours)
             self._ours = -1
-
-    def _signal(self, number: signal.Signals) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_TIMEOUT_S)
         with suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()

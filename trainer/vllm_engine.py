@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 MODEL_NAME = "policy"
 CONTROL_TIMEOUT_S = 120.0
 HEALTH_TIMEOUT_S = 10.0
-STOP_GRACE_S = 4.0
-"""A little longer than the guard's own."""
 
 
 class VllmEngine:
@@ -127,14 +125,14 @@ class VllmEngine:
         log.warning(
             "the engine is gone (exit code %s); starting it again", self._process.exit_code()
         )
-        self._process.close(STOP_GRACE_S)
+        self._process.close()
         self._start()
         return True
 
     def close(self) -> None:
         self._closed = True
         self._ready.set()
-        self._process.close(STOP_GRACE_S)
+        self._process.close()
         self._http.close()
 
     def _push(self, folder: Path) -> None:
