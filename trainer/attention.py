@@ -3,8 +3,9 @@
 Registered with transformers under the name "tree"; the row's trees travel as a keyword of the model's forward. Exact: the
 same numbers as running every rollout by itself, without padding. There are two ways to the same result: one call with a
 mask [S, S], and a call for each prompt and response, which needs no mask but copies a prompt's keys for every response.
-On a CPU the first takes a quarter of the time at a thousand tokens; a GPU's fast kernels take no mask. Does not do
-sliding windows or attention sinks; `trainer.policy` refuses models that need them.
+On a CPU the first is faster at a thousand tokens, most of all when other processes want the cores, for each call waits for
+every thread; a GPU's fast kernels take no mask. Does not do sliding windows or attention sinks; `trainer.policy` refuses
+models that need them.
 """
 
 from functools import lru_cache
