@@ -1,28 +1,26 @@
 """Attention over trees: each response sees its prompt and itself, so a shared prompt is computed once.
 
 Registered with transformers under the name "tree"; the row's trees travel as a keyword of the model's forward. Exact: the
-same numbers as running every rollout by itself, without padding. There are two ways to the same result: one call with a
-mask [S, S], and a call for each prompt and response, which needs no mask but copies a prompt's keys for every response.
-On a CPU the first is faster at a thousand tokens, most of all when other processes want the cores, for each call waits for
-every thread; a GPU's fast kernels take no mask. Does not do sliding windows or attention sinks; `trainer.policy` refuses
-models that need them.
+same numbers as running every rollout by itself, without padding. A row is cut into segments, a prompt or one response,
+each with the keys that it sees. On a CPU `trainer.cpu_attention` computes a segment, elsewhere torch's own fused kernel.
+Does not do sliding windows or attention sinks; `trainer.policy` refuses models that need them.
 """
 
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from trainer.batch import Tree
+from trainer.cpu_attention import Segment, attend_on_cpu
 
 TREE = "tree"
 
-LONGEST_MASKED = 4096
-"""Tokens of a row beyond which its mask, 16 MiB here, is not worth its memory and the pairs that it leaves out."""
+LONGEST_ON_CPU = 4096
+"""Tokens that a segment may see on a CPU before its matrix of probabilities, kept for backward, costs more than it saves."""
 
 
 def tree_attention(
@@ -39,32 +37,28 @@ def tree_attention(
     """query [1, H, S, D], key and value [1, H_kv, S, D] -> ([1, S, H, D], None)."""
     # rotary embeddings promote to float32 under autocast, values do not
     query, key = query.to(value.dtype), key.to(value.dtype)
-    if query.device.type == "cpu" and query.shape[2] <= LONGEST_MASKED:
-        mask = tree_mask(trees)
-        output = sdpa(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=True)
+    parts = list(segments(trees))
+    if query.device.type == "cpu" and max(part.num_keys for part in parts) <= LONGEST_ON_CPU:
+        scale = scaling or query.shape[-1] ** -0.5
+        output = attend_on_cpu(query[0], key[0], value[0], parts, scale)[None]
     else:
-        output = _by_pieces(query, key, value, scaling, trees)
+        output = _fused(query, key, value, scaling, trees)
     return output.transpose(1, 2), None
 
 
-@lru_cache(maxsize=1)
-def tree_mask(trees: tuple[Tree, ...]) -> Tensor:
-    """[S, S] bool, True where the token of the row may see that of the column. Kept for a row's next layer."""
-    length = sum(tree.prompt_length + sum(tree.response_lengths) for tree in trees)
-    mask = torch.zeros(length, length, dtype=torch.bool)
+def segments(trees: Sequence[Tree]) -> Iterator[Segment]:
+    """The row's prompts and responses in their order, each with the prompt that it sees."""
     start = 0
     for tree in trees:
         prompt = slice(start, start + tree.prompt_length)
-        mask[prompt, prompt] = True
+        yield Segment(prompt=slice(start, start), own=prompt)
         start = prompt.stop
-        for response_length in tree.response_lengths:
-            response = slice(start, start + response_length)
-            mask[response, prompt] = mask[response, response] = True
-            start = response.stop
-    return mask.tril()
+        for length in tree.response_lengths:
+            yield Segment(prompt=prompt, own=slice(start, start + length))
+            start += length
 
 
-def _by_pieces(
+def _fused(
     query: Tensor, key: Tensor, value: Tensor, scaling: float | None, trees: tuple[Tree, ...]
 ) -> Tensor:
     """query [1, H, S, D], key and value [1, H_kv, S, D] -> [1, H, S, D]."""
@@ -82,10 +76,10 @@ def _by_pieces(
         outputs.append(sdpa(q, prompt_keys, prompt_values, is_causal=True, scale=scaling))
         for _response in tree.response_lengths:
             q, k, v = next(pieces)
-            keys, values = torch.cat([prompt_keys, k], 2), torch.cat([prompt_values, v], 2)
+            keys, values = cat([prompt_keys, k], 2), cat([prompt_values, v], 2)
             mask = causal_lower_right(q.shape[2], keys.shape[2])
             outputs.append(sdpa(q, keys, values, attn_mask=mask, scale=scaling))
-    return torch.cat(outputs, 2)
+    return cat(outputs, 2)
 
 
 def register() -> None:

@@ -176,6 +176,16 @@ def activation_bytes(shape: ModelShape, tokens: int, *, element: int, recompute:
     return tokens * shape.num_layers * layer
 
 
+def probability_bytes(shape: ModelShape, config: TrainConfig) -> float:
+    """What `trainer.cpu_attention` keeps for backward, at most: every token of a pass sees a whole rollout. 0 on GPUs."""
+    if config.hardware.gpus_per_node:
+        return 0.0
+    rollout = config.rollout
+    seen = rollout.max_prompt_tokens + rollout.max_response_tokens
+    layers = 1 if config.model.gradient_checkpointing else shape.num_layers
+    return float(layers * shape.num_heads * pass_tokens(config) * seen * element_bytes(config))
+
+
 def trainer_memory(
     shape: ModelShape, config: TrainConfig, *, ranks: int, logit_chunk: int
 ) -> TrainerMemory:
@@ -191,7 +201,8 @@ def trainer_memory(
             pass_tokens(config),
             element=element_bytes(config),
             recompute=config.model.gradient_checkpointing,
-        ),
+        )
+        + probability_bytes(shape, config),
         # logits, their exponentials and their gradient
         logits=3.0 * FLOAT32 * logit_chunk * shape.vocab_size,
     )

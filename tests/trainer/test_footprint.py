@@ -111,8 +111,16 @@ def test_trainer_memory_by_hand() -> None:
     assert memory.gradients == 4 * TINY_PARAMETERS / 2
     assert memory.optimizer == 8 * TINY_PARAMETERS / 2
     assert memory.logits == 3 * 4 * 128 * 211
-    assert memory.activations == activation_bytes(TINY, 9000, element=4, recompute=False)
+    # on a CPU attention keeps its probabilities: 2 layers, 4 heads, 9000 tokens that see 4136 others, 4 bytes
+    kept = activation_bytes(TINY, 9000, element=4, recompute=False)
+    assert memory.activations == kept + 2 * 4 * 9000 * 4136 * 4
     assert memory.total == 8 * TINY_PARAMETERS + memory.logits + memory.activations
+
+
+def test_on_a_gpu_attention_keeps_no_probabilities() -> None:
+    config = make_config(hardware={"gpus_per_node": 1})
+    memory = trainer_memory(TINY, config, ranks=1, logit_chunk=128)
+    assert memory.activations == activation_bytes(TINY, 4136, element=4, recompute=False)
 
 
 def test_a_kl_penalty_costs_the_weights_of_a_reference_model() -> None:
