@@ -38,6 +38,8 @@ class Progress(NamedTuple):
     policy_version: int = 0
     cursor: int = 0
     """Training tasks drawn so far."""
+    compared: bool = False
+    """The untrained policy has had its evaluation, which later ones are compared with."""
 
 
 class CheckpointError(RuntimeError):

@@ -75,9 +75,6 @@ def train(
         policy, optimizer, reference, progress = loading.result()
         sync = FileSync(policy, engine, getattr(torch, config.model.dtype))
         resources.callback(sync.close)
-        if progress.policy_version:
-            with timed(events, progress.step, "sync"):
-                sync.push(progress.policy_version)
         collector = Collector(
             run=run,
             run_dir=run_dir,
@@ -113,11 +110,23 @@ def train(
                 )
                 events.write(evaluated(groups, at, config, time.monotonic() - began))
 
+        def compare() -> Progress:
+            if held_out and not progress.compared:
+                evaluate(Progress())
+            return progress._replace(compared=True)
+
         try:
+            # 3. A resumed run: what the engine has is untrained until the policy's weights are pushed
+            if progress.step:
+                progress = compare()
+            if progress.policy_version:
+                with timed(events, progress.step, "sync"):
+                    sync.push(progress.policy_version)
+
             while progress.step < config.num_steps:
                 step, began = progress.step + 1, time.monotonic()
 
-                # 3. Collect groups of graded rollouts; their advantages come with them
+                # 4. Collect groups of graded rollouts; their advantages come with them
                 with timed(events, step, "rollout"):
                     tasks, cursor = draw(pool, progress.cursor, config)
                     groups = collector.collect(
@@ -125,7 +134,7 @@ def train(
                     )
                 collected_s = time.monotonic() - began
 
-                # 4. One optimizer step
+                # 5. One optimizer step
                 with timed(events, step, "update"):
                     result = update(
                         policy,
@@ -136,13 +145,10 @@ def train(
                         reference=reference,
                         stopping=stopping,
                     )
-                before, progress = (
-                    progress,
-                    Progress(
-                        step=step,
-                        policy_version=progress.policy_version + result.updated,
-                        cursor=cursor,
-                    ),
+                progress = progress._replace(
+                    step=step,
+                    policy_version=progress.policy_version + result.updated,
+                    cursor=cursor,
                 )
                 if not result.updated:
                     events.write(LogLine(level="warning", text=f"step {step}: {result.reason}"))
@@ -157,17 +163,16 @@ def train(
                 )
                 log.info("step %d of %d ended", step, config.num_steps)
 
-                # 5. The untrained policy on the held-out tasks: only now, so that the first point of the
+                # 6. The untrained policy on the held-out tasks: only now, so that the first point of the
                 #    curve need not wait for it; the engine still has the untrained weights
-                if held_out and before.step == 0:
-                    evaluate(before)
+                progress = compare()
 
-                # 6. The new weights go to the engine
+                # 7. The new weights go to the engine
                 if result.updated:
                     with timed(events, step, "sync"):
                         sync.push(progress.policy_version)
 
-                # 7. Evaluate and save when due
+                # 8. Evaluate and save when due
                 if held_out and due(step, config.evaluation.every_steps, config.num_steps):
                     evaluate(progress)
                 if due(step, config.checkpoint.every_steps, config.num_steps):

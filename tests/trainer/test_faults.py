@@ -256,6 +256,23 @@ def test_a_stop_during_an_evaluation(make_run: MakeRun) -> None:
     assert_stopped(run, at_step=1)
 
 
+def test_an_untrained_evaluation_that_a_stop_cut_is_made_after_resuming(make_run: MakeRun) -> None:
+    run = make_run(
+        rollout={"max_turns": 8, "max_response_tokens": 400},
+        evaluation={"every_steps": 2, "limit": 1, "group_size": 2},
+    )
+    run.start()
+    run.until(lambda e: isinstance(e, RolloutStarted) and e.purpose == "evaluation")
+    run.signal(signal.SIGTERM)
+    assert_stopped(run, at_step=1)
+    run.start()
+    assert run.wait(START_TIMEOUT_S) == 0, run.output()
+    evaluations = of(Evaluated, run.events())
+    assert [(e.step, e.policy_version) for e in evaluations] == [(0, 0), (2, 2)]
+    again = [e for e in of(RolloutStarted, run.events()) if (e.purpose, e.step) == ("evaluation", 0)]
+    assert {e.policy_version for e in again} == {0}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vllm is not installed")
 def test_vllm_dies_with_a_killed_trainer_and_is_stopped_with_a_stopped_one(
