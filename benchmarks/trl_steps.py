@@ -1,7 +1,7 @@
 """`python -m benchmarks.trl_steps WORKLOAD NUM_STEPS OUT`: time steps of TRL's GRPOTrainer.
 
 Runs in TRL's own environment, with the fastest settings that a CPU allows for the same step: bf16
-autocast over float32 weights, no recomputed activations, all completions of a step sampled at once
+autocast over float32 weights, freed memory kept in the process as ours does, no recomputed activations, all completions of a step sampled at once
 by transformers (TRL's vLLM mode wants CUDA), one group a micro-batch so that memory suffices, and
 our stop string, so that it need not sample on behind it. Its rewards are given, not earned: no
 sandbox runs and no patch is graded here.
@@ -25,10 +25,12 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.measurement import StepTime, Workload, alternating_rewards, save_steps
+from trainer.malloc import keep_freed_pages
 
 
 def main() -> int:
     workload_path, num_steps, out = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    keep_freed_pages()
     workload = Workload.load(workload_path)
     torch.manual_seed(workload.seed)
     tokenizer = AutoTokenizer.from_pretrained(workload.model)

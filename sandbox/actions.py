@@ -33,7 +33,15 @@ TOOLS: dict[str, Tool] = {
     ),
     "file_editor": Tool(
         ("command", "path"),
-        ("file_text", "old_str", "new_str", "insert_line", "view_range", "concise"),
+        (
+            "file_text",
+            "old_str",
+            "new_str",
+            "insert_line",
+            "view_range",
+            "enable_linting",
+            "concise",
+        ),
         "<function=file_editor><parameter=command>view</parameter><parameter=path>a.py</parameter></function>",
     ),
     "finish": Tool((), ("command", "result"), "<function=finish></function>"),

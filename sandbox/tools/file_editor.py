@@ -18,7 +18,8 @@ MAX_CHARS = 10_000
 MAX_UNDO = 20
 SNIPPET_LINES = 4
 CONCISE_ABOVE_LINES = 110
-ELIDED_BODY_LINES = 5
+ELIDED_BODY_LINES = 4
+"""Function bodies of this many lines or more are hidden in a concise view."""
 
 
 class Refused(Exception):
@@ -101,7 +102,7 @@ def elided(lines: list[str]) -> set[int]:
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             first, last = node.body[0].lineno, node.end_lineno or 0
-            if last - first + 1 > ELIDED_BODY_LINES:
+            if last - first + 1 >= ELIDED_BODY_LINES:
                 hidden |= set(range(first, last + 1))
     return hidden
 
@@ -133,6 +134,7 @@ def numbered(path: str, lines: list[str], first: int) -> str:
 def create(path: str, arguments: dict[str, str]) -> str:
     if os.path.lexists(path):
         raise Refused(f"File already exists at: {path}. Use str_replace to edit it.")
+    check_syntax(path, arguments["file_text"], arguments)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     remember(path, None)
     write(path, arguments["file_text"])
@@ -158,13 +160,9 @@ def str_replace(path: str, arguments: dict[str, str]) -> str:
     if old == new:
         raise Refused("No replacement performed: new_str is the same as old_str.")
     start = text.index(old)
-    return edited(
-        path,
-        text,
-        text[:start] + new + text[start + len(old) :],
-        text[:start].count("\n"),
-        new.count("\n"),
-    )
+    after = text[:start] + new + text[start + len(old) :]
+    check_syntax(path, after, arguments)
+    return edited(path, text, after, text[:start].count("\n"), new.count("\n"))
 
 
 def found(text: str, part: str, n: int) -> int:
@@ -198,7 +196,22 @@ def insert(path: str, arguments: dict[str, str]) -> str:
     if not 0 <= at <= len(lines):
         raise Refused(f"insert_line {at} is not valid: give 0 to {len(lines)}.")
     new = arguments["new_str"].split("\n")
-    return edited(path, text, "\n".join(lines[:at] + new + lines[at:]), at, len(new) - 1)
+    after = "\n".join(lines[:at] + new + lines[at:])
+    check_syntax(path, after, arguments)
+    return edited(path, text, after, at, len(new) - 1)
+
+
+def check_syntax(path: str, text: str, arguments: dict[str, str]) -> None:
+    """With enable_linting, refuse to leave a Python file that does not parse."""
+    wanted = arguments.get("enable_linting", "").strip().lower() == "true"
+    if not wanted or not path.endswith(".py"):
+        return
+    import ast
+
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise Refused(f"Nothing was changed: {path} would not be valid Python: {error}") from None
 
 
 def edited(path: str, before: str, after: str, line: int, extra: int) -> str:

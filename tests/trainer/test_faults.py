@@ -269,7 +269,9 @@ def test_an_untrained_evaluation_that_a_stop_cut_is_made_after_resuming(make_run
     assert run.wait(START_TIMEOUT_S) == 0, run.output()
     evaluations = of(Evaluated, run.events())
     assert [(e.step, e.policy_version) for e in evaluations] == [(0, 0), (2, 2)]
-    again = [e for e in of(RolloutStarted, run.events()) if (e.purpose, e.step) == ("evaluation", 0)]
+    again = [
+        e for e in of(RolloutStarted, run.events()) if (e.purpose, e.step) == ("evaluation", 0)
+    ]
     assert {e.policy_version for e in again} == {0}
 
 
