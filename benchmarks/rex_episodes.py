@@ -1,0 +1,103 @@
+"""`python -m benchmarks.rex_episodes KIND IMAGE NUM AT_ONCE OUT`: time episodes in SWE-ReX's sandboxes, local or docker.
+
+Runs in the environment of the compared packages. A session is started once an episode and every command runs in it, as
+SWE-ReX is meant to be used; nothing is graded, for SWE-ReX does not. Its containers get its server from this environment,
+mounted read-only, so that no start installs or downloads anything.
+"""
+
+import asyncio
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from swerex.deployment.docker import DockerDeployment
+from swerex.deployment.local import LocalDeployment
+from swerex.runtime.abstract import BashAction, CreateBashSessionRequest
+
+from benchmarks.episodes import COMMANDS, FILES, Measured
+
+START_TIMEOUT_S = 300.0
+COMMAND_TIMEOUT_S = 60.0
+
+
+def main() -> int:
+    kind, image, num, at_once, out = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        measured = asyncio.run(measure(kind, image, int(num), int(at_once), Path(folder)))
+    measured.save(Path(out))
+    return 0
+
+
+async def measure(kind: str, image: str, num: int, at_once: int, folder: Path) -> Measured:
+    new = LocalDeployment if kind == "local" else docker_deployment(image, folder)
+    gate = asyncio.Semaphore(at_once)
+
+    async def bounded() -> tuple[float, list[float]]:
+        async with gate:
+            return await run_episode(new())
+
+    began = time.perf_counter()
+    timed = await asyncio.gather(*(bounded() for _ in range(num)))
+    return Measured(
+        at_once=at_once,
+        whole_s=time.perf_counter() - began,
+        start_s=tuple(start for start, _ in timed),
+        exec_s=tuple(seconds for _, execs in timed for seconds in execs),
+        grades=False,
+    )
+
+
+def docker_deployment(image: str, folder: Path) -> Callable[[], Any]:
+    """Containers of `image` with the server mounted; `folder` receives the command that starts it."""
+    server = folder / "swerex-remote"
+    server.write_text(
+        '#!/bin/sh\nPYTHONPATH=/opt/swe-rex exec /opt/python/bin/python3 -m swerex.server "$@"\n'
+    )
+    server.chmod(0o755)
+    packages = sysconfig.get_path("purelib")
+    mounts = [f"{packages}:/opt/swe-rex:ro", f"{server}:/usr/local/bin/swerex-remote:ro"]
+    arguments = [word for mount in mounts for word in ("-v", mount)]
+    return partial(
+        DockerDeployment,
+        image=image,
+        pull="never",
+        docker_args=arguments,
+        startup_timeout=START_TIMEOUT_S,
+    )
+
+
+async def run_episode(sandbox: Any) -> tuple[float, list[float]]:
+    """Seconds of its start and of each command. Raises RuntimeError when a command fails."""
+    began = time.perf_counter()
+    await sandbox.start()
+    try:
+        await sandbox.runtime.create_session(CreateBashSessionRequest())
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            await run(sandbox, f"mkdir -p {folder} && cd {folder}")
+            for name, text in FILES.items():
+                await run(sandbox, f"printf %s '{text}' > {name}")
+            execs = []
+            for command in COMMANDS:
+                sent = time.perf_counter()
+                await run(sandbox, command)
+                execs.append(time.perf_counter() - sent)
+    finally:
+        await sandbox.stop()
+    return started - began, execs
+
+
+async def run(sandbox: Any, command: str) -> None:
+    action = BashAction(command=command, timeout=COMMAND_TIMEOUT_S, check="silent")
+    observation = await sandbox.runtime.run_in_session(action)
+    if observation.exit_code:
+        raise RuntimeError(f"{command}: exit code {observation.exit_code}: {observation.output}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
