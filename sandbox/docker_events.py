@@ -7,7 +7,7 @@ command is decided in `sandbox.docker_sandbox`.
 import logging
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import docker
@@ -87,13 +87,11 @@ class EngineEvents:
         """Take events until the stream ends; the time of the last one."""
         client = docker.APIClient(base_url=self._base_url, version="auto")
         filters = {"type": "container", "event": ["oom", "die"], "label": LABEL}
-        try:
+        with closing(client):
             self._stream = client.events(since=f"{since:.6f}", filters=filters, decode=True)
             for event in self._stream:
                 self._take(event["id"], event["status"])
                 since = event["timeNano"] / 1e9 + 1e-6
-        finally:
-            client.close()
         return since
 
     def _take(self, container: str, status: str) -> None:

@@ -71,9 +71,10 @@ class DockerSandbox:
         command = self._command(
             argv, stdin, cwd, env, _UIDS[user], timeout_s=timeout_s, cap=max_output_bytes
         )
-        result = self._run(command)
-        self._agent_ran = True
-        return result
+        try:
+            return self._run(command)
+        finally:
+            self._agent_ran = True
 
     def read(self, path: str, limit_bytes: int) -> bytes:
         """The regular file at absolute `path`. Raises SandboxPathError."""
@@ -183,7 +184,8 @@ class DockerSandbox:
         except LOST as error:
             raise self._why_gone(ooms, str(error)) from error
         if not ran.started:
-            raise self._unusable("its shell cannot be started")
+            fault = SandboxDestroyed if self._agent_ran else SandboxGone
+            raise fault(f"sandbox {self.id}: no command can be started any more")
         if ran.result.end is not End.EXITED and self._taken_by_oom(ooms):
             raise self._why_gone(ooms, "")
         return self._with_oom(ran.result, ooms)
@@ -215,7 +217,7 @@ class DockerSandbox:
             if exec_exit_code(self._api, self._container.id, argv, user) in _KILLED:
                 return
         self._remove()
-        raise self._unusable("its processes cannot be ended")
+        raise SandboxDestroyed(f"sandbox {self.id}: its processes cannot be ended")
 
     def _with_oom(self, result: ExecResult, before: int) -> ExecResult:
         if result.end is not End.EXITED or result.exit_code == 0:
@@ -242,11 +244,6 @@ class DockerSandbox:
             return bool(state["OOMKilled"]) and not state["Running"]
         told = self._events.await_oom(self._container.id, before, 0.0)
         return told and self._events.died(self._container.id)
-
-    def _unusable(self, message: str) -> SandboxError:
-        """Of a living container on a living engine: what else but the agent can have done it."""
-        fault = SandboxDestroyed if self._agent_ran else SandboxGone
-        return fault(f"sandbox {self.id}: {message}")
 
     def _remove(self) -> None:
         try:

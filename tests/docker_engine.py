@@ -47,24 +47,30 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class DockerEngine:
-    """One engine below one folder. `kill` and `start` again keep its containers and images."""
+    """One engine below one folder, whichever process started it. `kill` and `start` again keep its
+    containers and images.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.url = f"unix://{folder}/docker.sock"
         self.cgroup_parent = f"/{folder.name}"
-        self._containerd: subprocess.Popen[bytes] | None = None
-        self._dockerd: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def at(cls, url: str) -> "DockerEngine | None":
+        """The engine at `url` if it is one of these, and so may be killed."""
+        folder = Path(url.removeprefix("unix://")).parent
+        return cls(folder) if (folder / "containerd.toml").is_file() else None
 
     def start(self) -> None:
         """Start what does not run; returns once it answers. Raises RuntimeError with its log."""
-        if self._containerd is None:
+        if not self._pid("containerd"):
             config = self.folder / "containerd.toml"
             config.write_text(CONTAINERD.format(folder=self.folder))
-            self._containerd = self._spawn("containerd", "--config", str(config))
+            self._spawn("containerd", "--config", str(config))
         for stale in ("docker.pid", "docker.sock"):
             (self.folder / stale).unlink(missing_ok=True)
-        self._dockerd = self._spawn(
+        self._spawn(
             "dockerd",
             f"--host={self.url}",
             f"--data-root={self.folder}/data",
@@ -79,21 +85,40 @@ class DockerEngine:
         )
         self._await_answer()
 
-    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, program: str, *arguments: str) -> None:
+        """As a daemon: it is nobody's child, so that any process may end it."""
+        detached = ["setsid", "--fork", "sh", "-c", 'echo $$ > "$0"; exec "$@"']
         with (self.folder / f"{program}.log").open("ab") as log:
-            return subprocess.Popen(
-                [program, *arguments],
+            subprocess.run(
+                [*detached, str(self.folder / f"{program}.number"), program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={"PATH": _PATH},
-                start_new_session=True,
+                check=True,
             )
 
-    def _await_answer(self) -> None:
-        assert self._dockerd
+    def _pid(self, program: str) -> int:
+        """Of the running program; 0 when it does not run."""
+        with suppress(OSError, ValueError):
+            pid = int((self.folder / f"{program}.number").read_text())
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            return 0 if state in "ZX" else pid
+        return 0
+
+    def _end(self, program: str, number: signal.Signals) -> None:
+        """Signal it and wait for its death. Raises RuntimeError."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline and self._dockerd.poll() is None:
+        while pid := self._pid(program):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{program}, process {pid}: does not end on {number.name}")
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+            time.sleep(0.1)
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
             with suppress(docker.errors.DockerException), self.client() as client:
                 client.ping()
                 return
@@ -115,25 +140,14 @@ class DockerEngine:
 
     def kill(self) -> None:
         """SIGKILL to dockerd, as a crash is; containerd and the containers stay."""
-        assert self._dockerd
-        self._dockerd.kill()
-        self._dockerd.wait()
-
-    def pause(self) -> None:
-        """Stop dockerd in its tracks, as an overloaded machine may: it answers nothing."""
-        assert self._dockerd
-        self._dockerd.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Undo `pause`."""
-        assert self._dockerd
-        self._dockerd.send_signal(signal.SIGCONT)
+        self._end("dockerd", signal.SIGKILL)
 
     def leftovers(self) -> list[str]:
         """What exists of any container: containers, processes, control groups, mounts."""
         with self.client() as client:
             containers = [c.name for c in client.containers.list(all=True, ignore_removed=True)]
-        return [*containers, *self._processes(), *self._groups(), *self._mounts()]
+        mounts = [mount for mount in self._mounts() if mount != f"{self.folder}/data"]
+        return [*containers, *self._processes(), *self._groups(), *mounts]
 
     def _processes(self) -> list[str]:
         """Shims of containers; a container's own processes cannot outlive the group they are in."""
@@ -162,13 +176,8 @@ class DockerEngine:
             for container in client.containers.list(all=True, ignore_removed=True):
                 with suppress(docker.errors.APIError):
                     container.remove(force=True)
-        for process in (self._dockerd, self._containerd):
-            if process is not None:
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(20)
-                process.kill()
-                process.wait()
+        self._end("dockerd", signal.SIGTERM)
+        self._end("containerd", signal.SIGTERM)
         for line in self._processes():
             with suppress(ProcessLookupError):
                 os.kill(int(line.split()[1].rstrip(":")), signal.SIGKILL)
