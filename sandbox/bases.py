@@ -24,9 +24,7 @@ class Bases:
 
     def of(self, spec: SandboxSpec) -> Base:
         """The base of `spec`. Raises what making it raises."""
-        key = hashlib.sha256(
-            repr((spec.docker_image, spec.workdir, sorted(spec.files.items()))).encode()
-        ).hexdigest()
+        key = _key(spec)
         with self._lock:
             busy = self._busy.setdefault(key, threading.Lock())
         with busy:
@@ -41,3 +39,11 @@ class Bases:
                 del self._known[oldest]
                 self._busy.pop(oldest, None)
             self._known[key] = base
+
+
+def _key(spec: SandboxSpec) -> str:
+    made_of = hashlib.sha256(repr((spec.docker_image, spec.workdir)).encode())
+    for name, data in sorted(spec.files.items()):
+        made_of.update(repr((name, len(data))).encode())
+        made_of.update(data)
+    return made_of.hexdigest()

@@ -8,6 +8,7 @@ from typing import Any
 
 import docker
 
+from sandbox import docker_seccomp
 from sandbox.base import SandboxSpec
 from sandbox.labels import label_map
 
@@ -44,7 +45,7 @@ def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
         "user": KEEPER,
         "working_dir": "/",
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
+        "security_opt": ["no-new-privileges", f"seccomp={docker_seccomp.profile()}"],
         "network_mode": "none",
         "ipc_mode": "private",
         "hostname": "sandbox",

@@ -56,7 +56,9 @@ class Grade:
     tests: dict[str, str]
     """Test -> PASSED, FAILED or ERROR, named as the task's expected output names them."""
     flags: frozenset[str]
-    """Of tampered, edited_tests, startup_hook, forged_log, truncated_output."""
+    """Of tampered, edited_tests, startup_hook, path_shim, early_exit, forged_log,
+    truncated_output.
+    """
     log: bytes
     """What the test run printed."""
     seconds: float

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from sandbox.base import BACKENDS, ReapReport, load_backend
 from sandbox.cgroups import Group
-from sandbox.records import STATE, Record, claim, read_records
+from sandbox.records import STATE, Record, claim, read_records, remove_torn
 
 
 class _Closable(Protocol):
@@ -26,6 +26,7 @@ def reap_records(state: Path, *, run: str | None, held: Mapping[str, _Closable])
     """Remove the sandboxes recorded in `state` that nobody may keep; `held` are those of the
     calling process.
     """
+    remove_torn(state)
     examined, removed, errors = 0, [], []
     for path, record in read_records(state):
         examined += 1

@@ -53,6 +53,14 @@ class HeldRecord:
         os.close(self._fd)
 
 
+def remove_torn(state: Path) -> None:
+    """Remove records whose holder died while writing them: no sandbox was made yet."""
+    for partial in state.glob("*.new"):
+        with suppress(FileNotFoundError), claim(partial) as orphaned:
+            if orphaned and not partial.with_suffix(".json").exists():
+                partial.unlink(missing_ok=True)
+
+
 def read_records(state: Path) -> Iterator[tuple[Path, Record]]:
     """Every record in `state`; one removed meanwhile is passed over."""
     for path in sorted(state.glob("*.json")):
