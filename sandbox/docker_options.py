@@ -10,7 +10,7 @@ import docker
 
 from sandbox import docker_seccomp
 from sandbox.base import SandboxSpec
-from sandbox.labels import label_map
+from sandbox.labels import label_map, lease_name
 
 KEEP_ALIVE = ["tail", "-f", "/dev/null"]
 KEEPER = "65534:65534"
@@ -39,6 +39,7 @@ def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
     # The disk is memory, charged to who writes it: a full one must leave room to run.
     memory = (spec.memory_mib + spec.disk_mib + _SCRATCH_MIB) << 20
     return {
+        "name": lease_name(sandbox_id, spec.labels.expires),
         "command": KEEP_ALIVE,
         "entrypoint": [],
         "init": True,

@@ -98,8 +98,8 @@ class Arena:
         """What runs in the attacker's sandbox between its commands, as the host sees it."""
         sandbox = self.attacker._sandbox
         if isinstance(sandbox, DockerSandbox):
-            rows = sandbox._api.top(sandbox._container.id, "-eo uid,args")["Processes"]
-            return [args for uid, args in rows if uid != KEEPER.partition(":")[0]]
+            rows = sandbox._api.top(sandbox._container.id, "-eo pid,uid,args")["Processes"]
+            return [args for _, uid, args in rows if uid != KEEPER.partition(":")[0]]
         assert sandbox is not None
         return processes_of(host_uid(sandbox.id))
 

@@ -67,6 +67,20 @@ def test_reap_removes_what_has_expired(backend: Backend, spec: SandboxSpec) -> N
     expired.close()
 
 
+def test_a_renewed_lease_keeps_a_sandbox_past_its_first_end(
+    backend: Backend, spec: SandboxSpec
+) -> None:
+    labels = replace(spec.labels, expires=time.time() - 1)
+    with opened(backend, spec, labels=labels) as sandbox:
+        sandbox.renew(time.time() + 600)
+        assert sandbox.id not in backend.reap().removed
+        assert sh(sandbox, "echo here").stdout == b"here\n"
+        sandbox.renew(time.time() - 1)
+        assert sandbox.id in backend.reap().removed
+        with pytest.raises(SandboxGone):
+            sandbox.renew(time.time() + 600)
+
+
 def test_reap_leaves_what_is_held_and_has_not_expired(backend: Backend, sandbox: Sandbox) -> None:
     assert sandbox.id not in backend.reap().removed
     assert sh(sandbox, "echo here").stdout == b"here\n"
