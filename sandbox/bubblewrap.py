@@ -7,7 +7,6 @@ kernel is shared, and `BubblewrapBackend.weaker` says what this machine could no
 What `/` looks like is `rootfs`, what persists `namespaces`, how a command is watched `processes`.
 """
 
-import hashlib
 import logging
 import os
 import secrets
@@ -18,7 +17,8 @@ from pathlib import Path
 
 from sandbox import cgroups, namespaces, records, rootfs, snapshot
 from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, SandboxSpec, User
-from sandbox.errors import End, SandboxDestroyed, SandboxGone, SandboxUnavailable
+from sandbox.bases import Bases
+from sandbox.errors import End, SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
 from sandbox.processes import Finished, run_confined
 from sandbox.reap import reap_records
@@ -39,7 +39,6 @@ _DEFAULT_ENV = {
 _OWN_PIDS = 4
 """Processes of bwrap itself that count against the group."""
 _GIT_TIMEOUT_S = 60.0
-_MAX_BASES = 256
 
 
 class BubblewrapBackend:
@@ -59,7 +58,7 @@ class BubblewrapBackend:
         self._python_cache, self._state, self._images = python_cache, state, dict(images or {})
         self._lock = threading.Lock()
         self._stage: namespaces.Stage | None = None
-        self._bases: dict[str, snapshot.Base] = {}
+        self._bases = Bases(self._build_base)
         self._open: dict[str, BubblewrapSandbox] = {}
         self._hierarchy = cgroups.find_hierarchy()
         self._seccomp = seccomp_filter()
@@ -79,8 +78,7 @@ class BubblewrapBackend:
         """A sandbox with `spec.files` as its base commit. Raises SandboxUnavailable."""
         stage = self._ready_stage()
         image = self._image(spec.docker_image, stage)
-        base = self._base(stage, spec, image)
-        return self._create(stage, spec, image, base)
+        return self._create(stage, spec, image, self._bases.of(spec))
 
     def _create(
         self,
@@ -153,23 +151,9 @@ class BubblewrapBackend:
                 )
             return self._stage
 
-    def _base(
-        self, stage: namespaces.Stage, spec: SandboxSpec, image: rootfs.Image | None
-    ) -> snapshot.Base:
-        key = hashlib.sha256(
-            repr((spec.docker_image, sorted(spec.files.items()))).encode()
-        ).hexdigest()
-        if key not in self._bases:
-            base = self._build_base(stage, spec, image)
-            with self._lock:
-                while len(self._bases) >= _MAX_BASES:
-                    del self._bases[next(iter(self._bases))]
-                self._bases[key] = base
-        return self._bases[key]
-
-    def _build_base(
-        self, stage: namespaces.Stage, spec: SandboxSpec, image: rootfs.Image | None
-    ) -> snapshot.Base:
+    def _build_base(self, spec: SandboxSpec) -> snapshot.Base:
+        stage = self._ready_stage()
+        image = self._image(spec.docker_image, stage)
         blank = self._create(stage, spec, image, snapshot.Base(snapshot.pack(spec.files), b""))
         try:
             if image is not None:
@@ -265,7 +249,7 @@ class BubblewrapSandbox:
 
     def diff(self) -> bytes:
         """A git patch of the working tree against the base commit. Raises SandboxDestroyed if none
-        of a sane size can be made.
+        of a sane size can be made, SandboxGone.
         """
         view = [
             *("--ro-bind", f"{self._stage.folder}/disk/testbed", self._spec.workdir),
@@ -281,13 +265,7 @@ class BubblewrapSandbox:
             timeout_s=_GIT_TIMEOUT_S,
             max_output_bytes=snapshot.MAX_PATCH_BYTES,
         )
-        if result.end is End.OUTPUT_LIMIT:
-            raise SandboxDestroyed(
-                f"patch larger than {snapshot.MAX_PATCH_BYTES >> 20} MiB: no fix is that large"
-            )
-        if not result.ok:
-            raise SandboxDestroyed(f"no patch of {self._spec.workdir}: {said(result)}")
-        return result.stdout
+        return snapshot.patch_of(result, self._spec.workdir)
 
     def run_git(self, argv: Sequence[str]) -> bytes:
         """Run a trusted command while the base is made, before any agent; its output. Raises
@@ -309,6 +287,12 @@ class BubblewrapSandbox:
                 f"base commit: {' '.join(argv[:2])}: {said(result)}: is git installed?"
             )
         return result.stdout
+
+    def renew(self, expires: float) -> None:
+        """Extend the lease to `expires`. Raises SandboxGone."""
+        if self._closed or self._record.revoked():
+            raise SandboxGone(f"sandbox {self.id}: closed, or taken by a reaper")
+        self._record.renew(expires)
 
     def close(self) -> None:
         """Remove every trace. Safe to call twice; never raises."""

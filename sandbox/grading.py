@@ -19,6 +19,7 @@ from sandbox.base import Backend, ExecResult, Sandbox, SandboxLabels
 from sandbox.errors import (
     End,
     Outcome,
+    SandboxDestroyed,
     SandboxGone,
     SandboxPathError,
     SandboxUnavailable,
@@ -55,7 +56,9 @@ class Grade:
     tests: dict[str, str]
     """Test -> PASSED, FAILED or ERROR, named as the task's expected output names them."""
     flags: frozenset[str]
-    """Of tampered, edited_tests, startup_hook, forged_log, truncated_output."""
+    """Of tampered, edited_tests, startup_hook, path_shim, early_exit, forged_log,
+    truncated_output.
+    """
     log: bytes
     """What the test run printed."""
     seconds: float
@@ -83,6 +86,9 @@ def grade(
             log.warning("grading %s: %s", task.task_id, error)
             reason = f"No sandbox to grade in: {error}"
             continue
+        except SandboxDestroyed as error:
+            seconds = time.monotonic() - began
+            return _destroyed(f"The patch destroyed its sandbox: {error}", seconds)
         if verdict.outcome is not Outcome.INFRA:
             seconds = time.monotonic() - began
             return Grade(**{**vars(verdict)}, log=output, seconds=seconds)
@@ -94,6 +100,18 @@ def _infra(reason: str, seconds: float) -> Grade:
     return Grade(
         reward=None,
         outcome=Outcome.INFRA,
+        tests={},
+        flags=frozenset(),
+        log=b"",
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+def _destroyed(reason: str, seconds: float) -> Grade:
+    return Grade(
+        reward=0.0,
+        outcome=Outcome.AGENT_FAULT,
         tests={},
         flags=frozenset(),
         log=b"",
