@@ -7,7 +7,6 @@ kernel is shared, and `BubblewrapBackend.weaker` says what this machine could no
 What `/` looks like is `rootfs`, what persists `namespaces`, how a command is watched `processes`.
 """
 
-import hashlib
 import logging
 import os
 import secrets
@@ -16,10 +15,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sandbox import cgroups, namespaces, records, rootfs, snapshot
+from sandbox import cgroups, namespaces, records, rootfs, snapshot, unpack
 from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, SandboxSpec, User
 from sandbox.errors import End, SandboxDestroyed, SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
+from sandbox.image_base import OUTSIDE_TESTS, base_key, files_base, image_base
 from sandbox.processes import Finished, run_confined
 from sandbox.reap import reap_records
 from sandbox.seccomp import seccomp_filter
@@ -40,11 +40,13 @@ _OWN_PIDS = 4
 """Processes of bwrap itself that count against the group."""
 _GIT_TIMEOUT_S = 60.0
 _MAX_BASES = 256
+_IMAGE_TESTBED = "/image-testbed"
+_IMAGE_TESTS = "/image-tests"
 
 
 class BubblewrapBackend:
-    """Makes sandboxes by bwrap; thread-safe. `images` maps a `docker_image` to a folder that holds
-    it unpacked.
+    """Makes sandboxes by bwrap; thread-safe. A `docker_image` is the composed root, or what is unpacked below `unpacked`
+    (see `sandbox.unpack`), or a folder that `images` names.
     """
 
     name = "bubblewrap"
@@ -55,10 +57,12 @@ class BubblewrapBackend:
         python_cache: Path = rootfs.PYTHON_CACHE,
         state: Path = records.STATE,
         images: Mapping[str, Path] | None = None,
+        unpacked: Path = unpack.IMAGES,
     ) -> None:
-        self._python_cache, self._state, self._images = python_cache, state, dict(images or {})
+        self._python_cache, self._state = python_cache, state
+        self._images, self._unpacked = dict(images or {}), unpacked
         self._lock = threading.Lock()
-        self._stage: namespaces.Stage | None = None
+        self._stages: dict[Path | None, namespaces.Stage] = {}
         self._bases: dict[str, snapshot.Base] = {}
         self._open: dict[str, BubblewrapSandbox] = {}
         self._hierarchy = cgroups.find_hierarchy()
@@ -76,11 +80,14 @@ class BubblewrapBackend:
         return tuple(found)
 
     def create(self, spec: SandboxSpec) -> "BubblewrapSandbox":
-        """A sandbox with `spec.files` as its base commit. Raises SandboxUnavailable."""
-        stage = self._ready_stage()
-        image = self._image(spec.docker_image, stage)
-        base = self._base(stage, spec, image)
-        return self._create(stage, spec, image, base)
+        """A sandbox with `spec.files`, or the image's own repository, as its base commit. Raises SandboxUnavailable."""
+        found = self._found(spec.docker_image)
+        stage, image = self._staged(found)
+        return self._create(stage, spec, image, self._base(spec, found))
+
+    def hidden_files(self, spec: SandboxSpec) -> bytes:
+        """See `Backend.hidden_files`. Raises SandboxUnavailable."""
+        return self._base(spec, self._found(spec.docker_image)).hidden
 
     def _create(
         self,
@@ -132,53 +139,50 @@ class BubblewrapBackend:
         except OSError as error:
             raise SandboxUnavailable(f"control group of sandbox {sandbox_id}: {error}") from error
 
-    def _image(self, name: str, stage: namespaces.Stage) -> rootfs.Image | None:
-        """The unpacked image called `name`; None for the composed root."""
-        if name in self._images:
-            staged = f"{stage.folder}/images/{list(self._images).index(name)}"
-            return rootfs.Image(self._images[name], staged)
+    def _found(self, name: str) -> Path | None:
+        """The folder of the image called `name`; None for the composed root."""
         if name == rootfs.COMPOSED_IMAGE:
             return None
-        known = ", ".join([rootfs.COMPOSED_IMAGE, *self._images])
-        raise SandboxUnavailable(
-            f"docker_image {name!r}: no unpacked copy for bubblewrap (there are: {known}); "
-            "unpack it, or use docker"
-        )
+        folder = self._images.get(name) or unpack.find(name, self._unpacked)
+        if folder is None:
+            known = ", ".join([rootfs.COMPOSED_IMAGE, *self._images])
+            raise SandboxUnavailable(
+                f"docker_image {name!r}: no unpacked copy for bubblewrap below {self._unpacked} "
+                f"(without one there are: {known}): python -m sandbox.unpack {name}, or use docker"
+            )
+        return folder
 
-    def _ready_stage(self) -> namespaces.Stage:
+    def _staged(self, found: Path | None) -> tuple[namespaces.Stage, rootfs.Image | None]:
+        """The stage for an image, made when it is first asked for, and the image in it."""
+        host = found if found and unpack.is_whole(found) else None
         with self._lock:
-            if self._stage is None:
-                self._stage = namespaces.make_stage(
-                    rootfs.python_prefix(self._python_cache), self._images
+            if host not in self._stages:
+                self._stages[host] = namespaces.make_stage(
+                    rootfs.python_prefix(self._python_cache), {"": host} if host else {}
                 )
-            return self._stage
+            stage = self._stages[host]
+        return stage, rootfs.Image(host, f"{stage.folder}/images/0") if host else None
 
-    def _base(
-        self, stage: namespaces.Stage, spec: SandboxSpec, image: rootfs.Image | None
-    ) -> snapshot.Base:
-        key = hashlib.sha256(
-            repr((spec.docker_image, sorted(spec.files.items()))).encode()
-        ).hexdigest()
+    def _base(self, spec: SandboxSpec, found: Path | None) -> snapshot.Base:
+        key = base_key(spec)
         if key not in self._bases:
-            base = self._build_base(stage, spec, image)
+            base = self._build_base(spec, found)
             with self._lock:
                 while len(self._bases) >= _MAX_BASES:
                     del self._bases[next(iter(self._bases))]
                 self._bases[key] = base
         return self._bases[key]
 
-    def _build_base(
-        self, stage: namespaces.Stage, spec: SandboxSpec, image: rootfs.Image | None
-    ) -> snapshot.Base:
-        blank = self._create(stage, spec, image, snapshot.Base(snapshot.pack(spec.files), b""))
+    def _build_base(self, spec: SandboxSpec, found: Path | None) -> snapshot.Base:
+        stage, image = self._staged(found)
+        partial = found is not None and image is None and not spec.files
+        first = unpack.pack_repository(found) if partial and found else snapshot.pack(spec.files)
+        blank = self._create(stage, spec, image, snapshot.Base(first, b""))
         try:
-            if image is not None:
-                blank.run_git(["sh", "-euc", 'cp -a "$1/." .', "sh", "/image-testbed"])
-            blank.run_git(["sh", "-c", snapshot.BASE_SCRIPT])
-            return snapshot.Base(
-                testbed=blank.run_git(["tar", "-cf", "-", "--sort=name", "."]),
-                git=blank.run_git(["tar", "-cf", "-", "--sort=name", "-C", ".git", "."]),
-            )
+            if spec.files or found is None:
+                return files_base(blank)
+            testbed = "." if partial else _IMAGE_TESTBED
+            return image_base(blank, spec, testbed=testbed, tests=_IMAGE_TESTS)
         finally:
             blank.close()
 
@@ -200,9 +204,9 @@ class BubblewrapBackend:
         for sandbox in list(self._open.values()):
             sandbox.close()
         with self._lock:
-            if self._stage is not None:
-                self._stage.close()
-            self._stage = None
+            for stage in self._stages.values():
+                stage.close()
+            self._stages.clear()
 
 
 class BubblewrapSandbox:
@@ -289,18 +293,20 @@ class BubblewrapSandbox:
             raise SandboxDestroyed(f"no patch of {self._spec.workdir}: {said(result)}")
         return result.stdout
 
-    def run_git(self, argv: Sequence[str]) -> bytes:
+    def run_git(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
         """Run a trusted command while the base is made, before any agent; its output. Raises
         SandboxUnavailable.
         """
         view = [*self._disk_binds(), *_identity("agent")]
         if self._image is not None:
-            view += ["--ro-bind", f"{self._image.staged}{self._spec.workdir}", "/image-testbed"]
+            staged = self._image.staged
+            view += ["--ro-bind-try", f"{staged}{self._spec.workdir}", _IMAGE_TESTBED]
+            view += ["--ro-bind-try", f"{staged}{OUTSIDE_TESTS}", _IMAGE_TESTS]
         result = self._run(
             view,
             argv,
             snapshot.GIT_ENV,
-            stdin=None,
+            stdin=stdin,
             timeout_s=_GIT_TIMEOUT_S,
             max_output_bytes=1 << 30,
         )

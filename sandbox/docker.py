@@ -6,7 +6,6 @@ must hold git, python3 with pytest, and our tools at /opt/tools: `python -m sand
 the starter's. How a command's streams are read is `sandbox.docker_exec`.
 """
 
-import hashlib
 import logging
 import os
 import secrets
@@ -15,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -25,6 +25,7 @@ from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, Sandb
 from sandbox.docker_exec import run_exec
 from sandbox.errors import End, SandboxDestroyed, SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
+from sandbox.image_base import OUTSIDE_TESTS, base_key, files_base, image_base
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ _ENV = {
     "PYTHONUNBUFFERED": "1",
 }
 _GIT_TIMEOUT_S = 60.0
+_BLANK = "/base"
+"""The working tree of a container in which an image's repository is made ready."""
 _OOM_EVENT_S = 0.3
 """How long after a command the engine may still be telling of an out-of-memory kill."""
 
@@ -57,22 +60,27 @@ class DockerBackend:
         self._bases: dict[str, snapshot.Base] = {}
 
     def create(self, spec: SandboxSpec) -> "DockerSandbox":
-        """A container with `spec.files` as its base commit. Raises SandboxUnavailable."""
-        key = hashlib.sha256(
-            repr((spec.docker_image, sorted(spec.files.items()))).encode()
-        ).hexdigest()
+        """A container with `spec.files`, or the image's own repository, as its base commit. Raises SandboxUnavailable."""
+        return self._create(spec, self._base(spec))
+
+    def hidden_files(self, spec: SandboxSpec) -> bytes:
+        """See `Backend.hidden_files`. Raises SandboxUnavailable."""
+        return self._base(spec).hidden
+
+    def _base(self, spec: SandboxSpec) -> snapshot.Base:
+        key = base_key(spec)
         if key not in self._bases:
             self._bases[key] = self._build_base(spec)
-        return self._create(spec, self._bases[key])
+        return self._bases[key]
 
     def _build_base(self, spec: SandboxSpec) -> snapshot.Base:
-        blank = self._create(spec, snapshot.Base(snapshot.pack(spec.files), b""))
+        # An image's repository is seen where no tmpfs lies over it.
+        seen = spec if spec.files else replace(spec, workdir=_BLANK)
+        blank = self._create(seen, snapshot.Base(snapshot.pack(spec.files), b""))
         try:
-            blank.run_git(["sh", "-c", snapshot.BASE_SCRIPT])
-            return snapshot.Base(
-                testbed=blank.run_git(["tar", "-cf", "-", "--sort=name", "."]),
-                git=blank.run_git(["tar", "-cf", "-", "--sort=name", "-C", ".git", "."]),
-            )
+            if spec.files:
+                return files_base(blank)
+            return image_base(blank, spec, testbed=spec.workdir, tests=OUTSIDE_TESTS)
         finally:
             blank.close()
 
@@ -152,6 +160,7 @@ def _options(spec: SandboxSpec) -> dict[str, Any]:
             spec.workdir: f"{disk},mode=0755",
             "/tmp": f"{disk},mode=1777",
             "/home/agent": f"{disk},mode=0755",
+            **_hidden_tests(spec),
         },
         "mem_limit": memory,
         "memswap_limit": memory,
@@ -167,6 +176,12 @@ def _options(spec: SandboxSpec) -> dict[str, Any]:
             f"{_LABEL}.expires": str(labels.expires),
         },
     }
+
+
+def _hidden_tests(spec: SandboxSpec) -> dict[str, str]:
+    """An empty folder over an image's hidden tests, but for where its repository is made ready."""
+    wanted = not spec.files and spec.workdir != _BLANK
+    return {OUTSIDE_TESTS: "size=4k,mode=0700,ro"} if wanted else {}
 
 
 def _abandoned(labels: Mapping[str, str], run: str | None) -> bool:
@@ -285,10 +300,14 @@ class DockerSandbox:
                 f"sandbox files: {said(result)}: is disk_mib large enough for the repository?"
             )
 
-    def run_git(self, argv: Sequence[str]) -> bytes:
+    def run_git(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
         """Run a trusted command while the base is made. Raises SandboxUnavailable."""
         result = self.exec(
-            argv, env=snapshot.GIT_ENV, timeout_s=_GIT_TIMEOUT_S, max_output_bytes=1 << 30
+            argv,
+            stdin=stdin,
+            env=snapshot.GIT_ENV,
+            timeout_s=_GIT_TIMEOUT_S,
+            max_output_bytes=1 << 30,
         )
         if not result.ok:
             raise SandboxUnavailable(
