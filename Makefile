@@ -1,14 +1,14 @@
 # The commands of this project. Each makes what it needs first; none needs an account, a GPU, Docker, Redis or PostgreSQL
-# but `make test`, which installs and starts its own PostgreSQL and Redis. ARGS go to the studio:
+# but `make test`, which installs and starts its own PostgreSQL and Redis, and `make docker-test`. ARGS go to the studio:
 # make demo ARGS='--port 8080'
 
 export VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo dev test lint bench screenshots lock clean
+.PHONY: help setup demo dev test docker-test lint bench screenshots lock clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 setup: ## install everything that a run needs
 	@scripts/setup.sh
@@ -23,6 +23,10 @@ test: ## everything that must hold: lint, then all tests
 	@scripts/setup.sh --tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest
+
+docker-test: ## the tests that need Docker, on an engine of their own
+	@scripts/setup.sh --tests
+	@scripts/docker_test.sh $(ARGS)
 
 lint: ## style, types, layers, templates, migrations
 	@scripts/lint.sh

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from sandbox import cgroups, namespaces, records, rootfs, snapshot, unpack
 from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, SandboxSpec, User
-from sandbox.errors import End, SandboxDestroyed, SandboxGone, SandboxUnavailable
+from sandbox.bases import Bases
+from sandbox.errors import End, SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
-from sandbox.image_base import OUTSIDE_TESTS, base_key, files_base, image_base
+from sandbox.image_base import OUTSIDE_TESTS, files_base, image_base
 from sandbox.processes import Finished, run_confined
 from sandbox.reap import reap_records
 from sandbox.seccomp import seccomp_filter
@@ -39,7 +40,6 @@ _DEFAULT_ENV = {
 _OWN_PIDS = 4
 """Processes of bwrap itself that count against the group."""
 _GIT_TIMEOUT_S = 60.0
-_MAX_BASES = 256
 _IMAGE_TESTBED = "/image-testbed"
 _IMAGE_TESTS = "/image-tests"
 
@@ -63,7 +63,7 @@ class BubblewrapBackend:
         self._images, self._unpacked = dict(images or {}), unpacked
         self._lock = threading.Lock()
         self._stages: dict[Path | None, namespaces.Stage] = {}
-        self._bases: dict[str, snapshot.Base] = {}
+        self._bases = Bases(self._build_base)
         self._open: dict[str, BubblewrapSandbox] = {}
         self._hierarchy = cgroups.find_hierarchy()
         self._seccomp = seccomp_filter()
@@ -81,13 +81,12 @@ class BubblewrapBackend:
 
     def create(self, spec: SandboxSpec) -> "BubblewrapSandbox":
         """A sandbox with `spec.files`, or the image's own repository, as its base commit. Raises SandboxUnavailable."""
-        found = self._found(spec.docker_image)
-        stage, image = self._staged(found)
-        return self._create(stage, spec, image, self._base(spec, found))
+        stage, image = self._staged(self._found(spec.docker_image))
+        return self._create(stage, spec, image, self._bases.of(spec))
 
     def hidden_files(self, spec: SandboxSpec) -> bytes:
         """See `Backend.hidden_files`. Raises SandboxUnavailable."""
-        return self._base(spec, self._found(spec.docker_image)).hidden
+        return self._bases.of(spec).hidden
 
     def _create(
         self,
@@ -163,17 +162,8 @@ class BubblewrapBackend:
             stage = self._stages[host]
         return stage, rootfs.Image(host, f"{stage.folder}/images/0") if host else None
 
-    def _base(self, spec: SandboxSpec, found: Path | None) -> snapshot.Base:
-        key = base_key(spec)
-        if key not in self._bases:
-            base = self._build_base(spec, found)
-            with self._lock:
-                while len(self._bases) >= _MAX_BASES:
-                    del self._bases[next(iter(self._bases))]
-                self._bases[key] = base
-        return self._bases[key]
-
-    def _build_base(self, spec: SandboxSpec, found: Path | None) -> snapshot.Base:
+    def _build_base(self, spec: SandboxSpec) -> snapshot.Base:
+        found = self._found(spec.docker_image)
         stage, image = self._staged(found)
         partial = found is not None and image is None and not spec.files
         first = unpack.pack_repository(found) if partial and found else snapshot.pack(spec.files)
@@ -269,7 +259,7 @@ class BubblewrapSandbox:
 
     def diff(self) -> bytes:
         """A git patch of the working tree against the base commit. Raises SandboxDestroyed if none
-        of a sane size can be made.
+        of a sane size can be made, SandboxGone.
         """
         view = [
             *("--ro-bind", f"{self._stage.folder}/disk/testbed", self._spec.workdir),
@@ -285,13 +275,7 @@ class BubblewrapSandbox:
             timeout_s=_GIT_TIMEOUT_S,
             max_output_bytes=snapshot.MAX_PATCH_BYTES,
         )
-        if result.end is End.OUTPUT_LIMIT:
-            raise SandboxDestroyed(
-                f"patch larger than {snapshot.MAX_PATCH_BYTES >> 20} MiB: no fix is that large"
-            )
-        if not result.ok:
-            raise SandboxDestroyed(f"no patch of {self._spec.workdir}: {said(result)}")
-        return result.stdout
+        return snapshot.patch_of(result, self._spec.workdir)
 
     def run_git(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
         """Run a trusted command while the base is made, before any agent; its output. Raises

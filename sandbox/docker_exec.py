@@ -3,16 +3,20 @@ honest end.
 
 The client library's own calls have no deadline and keep all output. An end of stream proves nothing
 (an engine that dies ends it cleanly too): a command has exited only when the engine says so with an
-integer exit code. Frames: docs.docker.com, Engine API, "attach": 1 byte stream, 3 bytes zero, 4
-bytes length, big-endian.
+integer exit code. What becomes of processes that the command leaves is `sandbox.docker_sandbox`'s
+affair. Frames: docs.docker.com, Engine API, "attach": 1 byte stream, 3 bytes zero, 4 bytes length,
+big-endian.
 """
 
 import selectors
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from docker.errors import DockerException
 
 from sandbox.base import ExecResult
 from sandbox.errors import End
@@ -22,57 +26,128 @@ _POLL_S = 0.2
 """How often the engine is asked whether a silent command still runs: its children may hold the
 stream open.
 """
+_CLOSED_POLL_S = 0.05
+"""How often it is asked about a command that has closed its streams and runs on."""
+_REST_S = 5.0
+"""How long the last output of a command that has exited may take to arrive."""
 _STREAMS = {1: "stdout", 2: "stderr"}
+_HEADER = 8
+LOST = (DockerException, OSError)
+"""What the client raises when the engine refuses, or is gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What to run, and as whom."""
+
+    argv: Sequence[str]
+    user: str
+    """`uid:gid`."""
+    env: Mapping[str, str]
+    stdin: bytes | None = None
+    timeout_s: float
+    max_output_bytes: int
+
+
+class Ran(NamedTuple):
+    """A command that the engine took on."""
+
+    result: ExecResult
+    started: bool
+    """False when the engine says that it never became a process: nothing in the container ran."""
+
+
+class _Status(NamedTuple):
+    exit_code: int
+    started: bool
 
 
 def run_exec(
-    api: Any,
-    container: str,
-    argv: Sequence[str],
-    *,
-    user: str,
-    env: Mapping[str, str],
-    stdin: bytes | None,
-    timeout_s: float,
-    max_output_bytes: int,
-) -> ExecResult:
-    """Run `argv` to its end, the deadline or the cap. It may leave processes behind. Raises
-    APIError, OSError.
+    api: Any, container: str, command: Command, kill_left: Callable[[], None] | None = None
+) -> Ran:
+    """Run to its end, the deadline or the cap. It may leave processes behind; `kill_left` ends them
+    when the command has exited and they hold its streams open.
+
+    An engine that is lost meanwhile gives the end UNKNOWN: the command may have run, or may still.
+    Raises APIError, OSError if the engine does not take the command on, and what `kill_left` raises
+    beside those.
     """
-    began = time.monotonic()
     created = api.exec_create(
-        container, list(argv), user=user, environment=dict(env), stdin=stdin is not None
-    )
-    response = api.exec_start(created["Id"], socket=True)
-    stream = _Stream(response, stdin, max_output_bytes)
+        container,
+        list(command.argv),
+        user=command.user,
+        environment=dict(command.env),
+        stdin=command.stdin is not None,
+    )["Id"]
+    began = time.monotonic()
+    stream = _Stream(api.exec_start(created, socket=True), command.stdin, command.max_output_bytes)
+    status: _Status | None = None
     try:
-        end = stream.run(began + timeout_s, lambda: _exit_code(api, created["Id"]) is not None)
+        end, status = _follow(stream, began + command.timeout_s, lambda: _exit_status(api, created))
+        if end is End.EXITED and not stream.ended:
+            end = _read_rest(stream, kill_left)
+    except LOST:
+        end = End.UNKNOWN
     finally:
         stream.close()
-    exit_code = _exit_code(api, created["Id"]) if end is None else None
-    if end is None:
-        end = End.EXITED if exit_code is not None else End.UNKNOWN
-    return ExecResult(
+    result = ExecResult(
         stdout=bytes(stream.kept["stdout"]),
         stderr=bytes(stream.kept["stderr"]),
         end=end,
-        exit_code=exit_code,
+        exit_code=status.exit_code if status and end is End.EXITED else None,
         duration_s=time.monotonic() - began,
         stdout_truncated="stdout" in stream.overflowed,
         stderr_truncated="stderr" in stream.overflowed,
     )
+    return Ran(result, status is None or status.started)
 
 
-def _exit_code(api: Any, exec_id: str) -> int | None:
-    """Of a command that no longer runs; None while it does."""
-    for _ in range(20):
-        row = api.exec_inspect(exec_id)
-        if row["Running"]:
-            return None
-        if isinstance(row["ExitCode"], int):
-            return int(row["ExitCode"])
-        time.sleep(0.01)
-    return None
+def _follow(
+    stream: "_Stream", deadline: float, ask: Callable[[], _Status | None]
+) -> tuple[End, _Status | None]:
+    """Read until the command ends; why it ended, and with what when it exited by itself."""
+    status: _Status | None = None
+
+    def exited() -> bool:
+        nonlocal status
+        status = status or ask()
+        return status is not None
+
+    given_up = stream.run(deadline, exited)
+    if given_up is not None:
+        return given_up, None
+    while not exited():
+        if time.monotonic() >= deadline:
+            return End.TIMEOUT, None
+        time.sleep(_CLOSED_POLL_S)
+    return End.EXITED, status
+
+
+def _read_rest(stream: "_Stream", kill_left: Callable[[], None] | None) -> End:
+    """The output of a command that has exited may still be on its way, and its children may hold the
+    streams open: with them dead, the streams end behind the last byte.
+    """
+    if kill_left is not None:
+        kill_left()
+    given_up = stream.run(time.monotonic() + _REST_S, lambda: False)
+    return End.OUTPUT_LIMIT if given_up is End.OUTPUT_LIMIT else End.EXITED
+
+
+def _exit_status(api: Any, exec_id: str) -> _Status | None:
+    """Of a command that no longer runs; None while it does. Raises APIError, OSError."""
+    row = api.exec_inspect(exec_id)
+    if row["Running"] or not isinstance(row["ExitCode"], int):
+        return None
+    return _Status(row["ExitCode"], started=row["Pid"] != 0)
+
+
+def exec_exit_code(api: Any, container: str, argv: Sequence[str], user: str) -> int | None:
+    """Run a short trusted command whose output does not matter; None if it does not end in a few
+    seconds. Raises APIError, OSError.
+    """
+    command = Command(argv=argv, user=user, env={}, timeout_s=5.0, max_output_bytes=_CHUNK)
+    ran = run_exec(api, container, command)
+    return ran.result.exit_code if ran.started else None
 
 
 class _Stream:
@@ -88,8 +163,10 @@ class _Stream:
         self._left, self._name = 0, ""
         self.kept = {"stdout": bytearray(), "stderr": bytearray()}
         self.overflowed: set[str] = set()
+        self.ended = False
+        """The engine has closed the stream: no more output can come."""
 
-    def run(self, deadline: float, exited: Any) -> End | None:
+    def run(self, deadline: float, exited: Callable[[], bool]) -> End | None:
         """None when the stream ended or the command has exited; else why it was given up."""
         with selectors.DefaultSelector() as selector:
             selector.register(
@@ -103,19 +180,18 @@ class _Stream:
                     if events & selectors.EVENT_WRITE and not self._feed():
                         selector.modify(self._socket, selectors.EVENT_READ)
                     if events & selectors.EVENT_READ and not self._take():
-                        return None
+                        self.ended = True
                 if self.overflowed:
                     return End.OUTPUT_LIMIT
+                if self.ended:
+                    return None
         return End.TIMEOUT
 
     def _feed(self) -> bool:
         """Send some of the input; False when all is sent or nobody reads."""
         try:
-            self._stdin = (
-                self._stdin[self._socket.send(self._stdin[:_CHUNK]) :]
-                if self._stdin
-                else self._stdin
-            )
+            if self._stdin:
+                self._stdin = self._stdin[self._socket.send(self._stdin[:_CHUNK]) :]
             if self._stdin:
                 return True
             self._socket.shutdown(socket.SHUT_WR)
@@ -131,14 +207,16 @@ class _Stream:
             chunk = self._socket.recv(_CHUNK)
         except BlockingIOError:
             return True
+        except ConnectionResetError:
+            return False
         self._raw += chunk
         while self._raw:
             if not self._left:
-                if len(self._raw) < 8:
+                if len(self._raw) < _HEADER:
                     break
-                kind, self._left = struct.unpack(">BxxxL", self._raw[:8])
+                kind, self._left = struct.unpack(">BxxxL", self._raw[:_HEADER])
                 self._name = _STREAMS.get(kind, "stderr")
-                del self._raw[:8]
+                del self._raw[:_HEADER]
             part = bytes(self._raw[: self._left])
             del self._raw[: len(part)]
             self._left -= len(part)

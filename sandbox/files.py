@@ -4,7 +4,7 @@ Runs as the agent inside the sandbox, so that no link can lead anywhere the agen
 """
 
 from sandbox.base import ExecResult, Sandbox
-from sandbox.errors import SandboxPathError
+from sandbox.errors import OUTCOME_OF_END, Outcome, SandboxGone, SandboxPathError
 
 _TIMEOUT_S = 30.0
 _READ = 'test ! -L "$1" || exit 3; test -f "$1" || exit 4; exec head -c "$2" -- "$1"'
@@ -16,12 +16,13 @@ _WRITE = (
 
 
 def read_file(sandbox: Sandbox, path: str, limit_bytes: int) -> bytes:
-    """The regular file at absolute `path`. Raises SandboxPathError."""
+    """The regular file at absolute `path`. Raises SandboxPathError, SandboxGone."""
     result = sandbox.exec(
         ["sh", "-c", _READ, "sh", path, str(limit_bytes + 1)],
         timeout_s=_TIMEOUT_S,
         max_output_bytes=limit_bytes + 1,
     )
+    _check_alive(sandbox, path, result)
     if not result.ok:
         raise SandboxPathError(f"{path}: {_REFUSALS.get(result.exit_code or 0, said(result))}")
     if len(result.stdout) > limit_bytes:
@@ -32,12 +33,18 @@ def read_file(sandbox: Sandbox, path: str, limit_bytes: int) -> bytes:
 def write_file(sandbox: Sandbox, path: str, data: bytes, mode: int) -> None:
     """Create or replace the file at absolute `path`; a link there is replaced, not followed.
 
-    Raises SandboxPathError.
+    Raises SandboxPathError, SandboxGone.
     """
     argv = ["sh", "-c", _WRITE, "sh", path, f"{mode:o}", str(len(data))]
     result = sandbox.exec(argv, stdin=data, timeout_s=_TIMEOUT_S)
+    _check_alive(sandbox, path, result)
     if not result.ok:
         raise SandboxPathError(f"{path}: not written: {said(result)}")
+
+
+def _check_alive(sandbox: Sandbox, path: str, result: ExecResult) -> None:
+    if OUTCOME_OF_END[result.end] is Outcome.INFRA:
+        raise SandboxGone(f"sandbox {sandbox.id}: ended under {path} ({result.end})")
 
 
 def said(result: ExecResult) -> str:

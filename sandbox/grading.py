@@ -18,6 +18,7 @@ from sandbox.base import Backend, Sandbox, SandboxLabels
 from sandbox.errors import (
     End,
     Outcome,
+    SandboxDestroyed,
     SandboxGone,
     SandboxPathError,
     SandboxUnavailable,
@@ -84,6 +85,9 @@ def grade(
             log.warning("grading %s: %s", task.task_id, error)
             reason = f"No sandbox to grade in: {error}"
             continue
+        except SandboxDestroyed as error:
+            seconds = time.monotonic() - began
+            return _destroyed(f"The patch destroyed its sandbox: {error}", seconds)
         if verdict.outcome is not Outcome.INFRA:
             seconds = time.monotonic() - began
             return Grade(**{**vars(verdict)}, log=output, seconds=seconds)
@@ -95,6 +99,18 @@ def _infra(reason: str, seconds: float) -> Grade:
     return Grade(
         reward=None,
         outcome=Outcome.INFRA,
+        tests={},
+        flags=frozenset(),
+        log=b"",
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+def _destroyed(reason: str, seconds: float) -> Grade:
+    return Grade(
+        reward=0.0,
+        outcome=Outcome.AGENT_FAULT,
         tests={},
         flags=frozenset(),
         log=b"",

@@ -7,7 +7,6 @@ sandbox of the image in which no agent ever was; a backend only has to say where
 lie in it. Repositories given as files are `sandbox.snapshot`'s.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -69,18 +68,6 @@ class Blank(Protocol):
     def run_git(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
         """Run a trusted command in the working tree; its output. Raises SandboxUnavailable."""
         ...
-
-
-def base_key(spec: SandboxSpec) -> str:
-    """Equal for specifications with the same base commit."""
-    parts = (
-        spec.docker_image,
-        sorted(spec.files.items()),
-        spec.hidden,
-        spec.setup_patch,
-        spec.base_commit,
-    )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def files_base(blank: Blank) -> snapshot.Base:

@@ -1,11 +1,13 @@
 """Make the starter's Docker image on this machine, without a registry: `python -m sandbox.images`.
 
 A minimal Debian by debootstrap (needs root and a Debian mirror; about a minute), with git, our
-Python and the tools laid in as the composed root has them. Images of real tasks are pulled, not
-made here.
+Python and the tools laid in as the composed root has them. With a cache folder it is made once and
+imported from there until our Python, the tools or the release change. Images of real tasks are
+pulled, not made here.
 """
 
 import argparse
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -20,20 +22,19 @@ from sandbox.errors import SandboxUnavailable
 
 _PACKAGES = "git,python3,procps"
 """python3 for the libraries that our own Python is linked against."""
+_LEFT_OUT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale")
+"""Folders whose contents no task needs: a third of the image."""
 
 
 def build_root(root: Path) -> None:
     """Lay the image's files into the empty folder `root`. Raises SandboxUnavailable."""
     if shutil.which("debootstrap") is None:
         raise SandboxUnavailable("debootstrap not found: apt-get install debootstrap")
-    release = dict(
-        line.partition("=")[::2] for line in Path("/etc/os-release").read_text().splitlines()
-    )
     argv = [
         "debootstrap",
         "--variant=minbase",
         f"--include={_PACKAGES}",
-        release["VERSION_CODENAME"],
+        _release(),
         str(root),
     ]
     done = subprocess.run(argv, capture_output=True, text=True)
@@ -54,14 +55,58 @@ def build_root(root: Path) -> None:
         (root / "root").chmod(0o755)
 
 
-def import_image(root: Path, base_url: str) -> None:
-    """Make the folder an image called as the bundled tasks call it."""
-    with subprocess.Popen(
-        ["tar", "-C", str(root), "-cf", "-", "."], stdout=subprocess.PIPE
-    ) as archive:
-        repository, _, tag = rootfs.COMPOSED_IMAGE.partition(":")
-        client = docker.DockerClient(base_url=base_url, timeout=600)
-        client.api.import_image_from_stream(archive.stdout, repository=repository, tag=tag)
+def _release() -> str:
+    """Code name of this machine's Debian. Raises SandboxUnavailable where it has none."""
+    lines = Path("/etc/os-release").read_text().splitlines()
+    release = dict(line.partition("=")[::2] for line in lines)
+    try:
+        return release["VERSION_CODENAME"]
+    except KeyError:
+        raise SandboxUnavailable(
+            "no VERSION_CODENAME in /etc/os-release: make the image on Debian"
+        ) from None
+
+
+def build_archive(archive: Path) -> None:
+    """Write the image's files to `archive`, a tar file. Raises SandboxUnavailable."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        build_root(root)
+        left_out = [f"--exclude=./{folder}/*" for folder in _LEFT_OUT]
+        subprocess.run(["tar", "-C", str(root), "-cf", str(archive), *left_out, "."], check=True)
+
+
+def cached_archive(cache: Path) -> Path:
+    """The image's files below `cache`, built when what they are made of has changed.
+
+    Raises SandboxUnavailable.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    archive = cache / f"starter-image-{_fingerprint()}.tar"
+    if not archive.exists():
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            partial = Path(folder) / archive.name
+            build_archive(partial)
+            partial.rename(archive)
+    return archive
+
+
+def _fingerprint() -> str:
+    made_of = hashlib.sha256(
+        repr((_release(), _PACKAGES, _LEFT_OUT, rootfs.python_prefix().name)).encode()
+    )
+    for tool in sorted(rootfs.TOOLS.glob("*.py")):
+        made_of.update(tool.name.encode() + tool.read_bytes())
+    return made_of.hexdigest()[:16]
+
+
+def import_archive(archive: Path, base_url: str) -> None:
+    """Make the tar file an image called as the bundled tasks call it."""
+    repository, _, tag = rootfs.COMPOSED_IMAGE.partition(":")
+    client = docker.DockerClient(base_url=base_url, timeout=600)
+    try:
+        client.api.import_image(src=str(archive), repository=repository, tag=tag)
+    finally:
         client.close()
 
 
@@ -72,11 +117,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--engine", default=SOCKET, help="address of the Docker engine (default: %(default)s)"
     )
-    engine = parser.parse_args(argv).engine
+    parser.add_argument(
+        "--cache", type=Path, help="folder that keeps the image's files for the next time"
+    )
+    args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "root"
-        build_root(root)
-        import_image(root, engine)
+        import_archive(cached_archive(args.cache or Path(folder)), args.engine)
     print(rootfs.COMPOSED_IMAGE)
 
 

@@ -4,13 +4,18 @@ git.
 `base_archive` gives the working tree a fresh repository of one commit, so that no ref, reflog or
 object of the future is in reach. `diff_argv` compares the working tree, read-only, with a copy of
 that repository which the agent never held: no hook, filter, attribute or configuration of the
-agent's is honoured. Both run inside a sandbox; this module holds the scripts only.
+agent's is honoured. Both run inside a sandbox, which is each backend's affair; here are the scripts
+and what their end means.
 """
 
 import io
 import tarfile
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from sandbox.base import ExecResult
+from sandbox.errors import OUTCOME_OF_END, End, Outcome, SandboxDestroyed, SandboxGone
+from sandbox.files import said
 
 MAX_PATCH_BYTES = 8 << 20
 """A patch above this is refused: no fix is that large."""
@@ -103,3 +108,18 @@ def pack(files: Mapping[str, bytes]) -> bytes:
             member.size, member.mode = len(data), 0o644
             archive.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def patch_of(result: ExecResult, workdir: str) -> bytes:
+    """The patch that `DIFF_SCRIPT` printed. Raises SandboxDestroyed if the agent left a tree of which
+    no sane patch can be made, SandboxGone if the sandbox ended underneath.
+    """
+    if OUTCOME_OF_END[result.end] is Outcome.INFRA:
+        raise SandboxGone(f"the sandbox ended while its patch was made ({result.end})")
+    if result.end is End.OUTPUT_LIMIT:
+        raise SandboxDestroyed(
+            f"patch larger than {MAX_PATCH_BYTES >> 20} MiB: no fix is that large"
+        )
+    if not result.ok:
+        raise SandboxDestroyed(f"no patch of {workdir}: {said(result)}")
+    return result.stdout
