@@ -17,6 +17,7 @@ import io
 import shutil
 import tarfile
 from pathlib import Path
+from urllib.parse import unquote
 
 from sandbox.rootfs import COMPOSED_IMAGE
 from sandbox.unpack import folder_of
@@ -66,25 +67,20 @@ def load_into(engine: str, folder: Path) -> None:
 
     client = docker.DockerClient(base_url=engine, timeout=600)
     for image in sorted((folder / "images").iterdir()):
-        name = image.name.replace("%2F", "/").replace("%3A", ":")
-        client.images.build(fileobj=_context(image), custom_context=True, tag=name)
-        print(name, flush=True)
+        repository, _, tag = unquote(image.name).partition(":")
+        container = client.containers.create(COMPOSED_IMAGE, ["true"])
+        container.put_archive("/", _archive(image))
+        container.commit(repository, tag)
+        container.remove()
     client.close()
 
 
-def _context(image: Path) -> io.BytesIO:
-    """What `docker build` is given: the image's files, and how they go on the base."""
-    tops = sorted(path.name for path in image.iterdir())
-    lines = [f"FROM {COMPOSED_IMAGE}", *(f"COPY {top} /{top}" for top in tops)]
-    text = ("\n".join(lines) + "\n").encode()
+def _archive(image: Path) -> bytes:
+    """The image's files, root's."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        member = tarfile.TarInfo("Dockerfile")
-        member.size = len(text)
-        archive.addfile(member, io.BytesIO(text))
-        archive.add(image, ".")
-    buffer.seek(0)
-    return buffer
+        archive.add(image, ".", filter=lambda member: member.replace(uid=0, gid=0, deep=False))
+    return buffer.getvalue()
 
 
 def main() -> None:
