@@ -34,6 +34,7 @@ def read_r2e(row: Row, taskset: str) -> Task:
         modified_entity_summaries=_summaries(row),
         tests=_tests(row),
         gold_patch=_gold(row, commit),
+        split="train",
         grading="r2e",
         hidden_files=HIDDEN,
     )

@@ -29,6 +29,7 @@ def read_swebench(row: Row, taskset: str) -> Task:
         problem_statement=row.text("problem_statement"),
         expected_output_json=json.dumps(dict.fromkeys(fixed + kept, "PASSED"), sort_keys=True),
         gold_patch=row.optional_text("patch"),
+        split="heldout",
         grading="swebench",
         version=row.optional_text("version"),
         FAIL_TO_PASS=fixed,

@@ -27,6 +27,7 @@ def read_swesmith(row: Row, taskset: str) -> Task:
         expected_output_json=json.dumps(dict.fromkeys(fixed + kept, "PASSED"), sort_keys=True),
         gold_patch=gold,
         setup_patch=broken,
+        split="train",
         grading="swesmith",
         hidden_files=sorted({test.partition("::")[0] for test in fixed}),
         FAIL_TO_PASS=fixed,

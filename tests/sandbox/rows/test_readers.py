@@ -149,6 +149,12 @@ def test_a_swesmith_row_is_broken_by_its_patch_and_mended_by_the_reverse() -> No
     assert task.hidden_files == ["tests/test_till.py"]
 
 
+def test_benchmarks_are_held_out_and_the_rest_is_trained_on() -> None:
+    assert read_row("swebench", 1, swebench_row(), "mine").split == "heldout"
+    assert read_row("r2e", 1, r2e_row(), "mine").split == "train"
+    assert read_row("swesmith", 1, swesmith_row(), "mine").split == "train"
+
+
 @pytest.mark.parametrize("read", [r2e_row, swebench_row, swesmith_row])
 def test_the_schema_is_known_by_the_columns(read: Any) -> None:
     assert detect_schema(read()) == read.__name__.removesuffix("_row")
