@@ -54,7 +54,15 @@ class SandboxSpec:
     docker_image: str
     labels: SandboxLabels
     files: Mapping[str, bytes] = field(default_factory=dict)
-    """Files laid under `workdir` before the agent starts, by relative path; they become the base commit."""
+    """Files laid under `workdir` before the agent starts, by relative path; they become the base commit. When there are
+    none, the image's own `workdir` does.
+    """
+    hidden: tuple[str, ...] = ()
+    """Paths of the image's own `workdir` that no sandbox holds: `Backend.hidden_files` has them."""
+    setup_patch: bytes = b""
+    """A git patch (-p1) that becomes part of the base commit of an image's own `workdir`."""
+    base_commit: str = ""
+    """The commit of the image's repository that stays, alone of its history; when empty, none does."""
     workdir: str = "/testbed"
     env: Mapping[str, str] = field(default_factory=dict)
     memory_mib: int = 512
@@ -127,6 +135,10 @@ class Backend(Protocol):
 
     def create(self, spec: SandboxSpec) -> Sandbox:
         """Raises SandboxUnavailable with what is missing and how to get it."""
+        ...
+
+    def hidden_files(self, spec: SandboxSpec) -> bytes:
+        """A tar archive of what `spec.hidden` took out of the image's `workdir`. Raises SandboxUnavailable."""
         ...
 
     def reap(self, *, run: str | None = None) -> ReapReport:

@@ -42,7 +42,9 @@ class Bases:
 
 
 def _key(spec: SandboxSpec) -> str:
-    made_of = hashlib.sha256(repr((spec.docker_image, spec.workdir)).encode())
+    """Equal for specifications with the same base commit."""
+    own = (spec.hidden, spec.setup_patch, spec.base_commit)
+    made_of = hashlib.sha256(repr((spec.docker_image, spec.workdir, *own)).encode())
     for name, data in sorted(spec.files.items()):
         made_of.update(repr((name, len(data))).encode())
         made_of.update(data)

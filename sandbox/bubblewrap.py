@@ -15,11 +15,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sandbox import cgroups, namespaces, records, rootfs, snapshot
+from sandbox import cgroups, namespaces, records, rootfs, snapshot, unpack
 from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, SandboxSpec, User
 from sandbox.bases import Bases
 from sandbox.errors import End, SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
+from sandbox.image_base import OUTSIDE_TESTS, files_base, image_base
 from sandbox.processes import Finished, run_confined
 from sandbox.reap import reap_records
 from sandbox.seccomp import seccomp_filter
@@ -39,11 +40,13 @@ _DEFAULT_ENV = {
 _OWN_PIDS = 4
 """Processes of bwrap itself that count against the group."""
 _GIT_TIMEOUT_S = 60.0
+_IMAGE_TESTBED = "/image-testbed"
+_IMAGE_TESTS = "/image-tests"
 
 
 class BubblewrapBackend:
-    """Makes sandboxes by bwrap; thread-safe. `images` maps a `docker_image` to a folder that holds
-    it unpacked.
+    """Makes sandboxes by bwrap; thread-safe. A `docker_image` is the composed root, or what is unpacked below `unpacked`
+    (see `sandbox.unpack`), or a folder that `images` names.
     """
 
     name = "bubblewrap"
@@ -54,10 +57,12 @@ class BubblewrapBackend:
         python_cache: Path = rootfs.PYTHON_CACHE,
         state: Path = records.STATE,
         images: Mapping[str, Path] | None = None,
+        unpacked: Path = unpack.IMAGES,
     ) -> None:
-        self._python_cache, self._state, self._images = python_cache, state, dict(images or {})
+        self._python_cache, self._state = python_cache, state
+        self._images, self._unpacked = dict(images or {}), unpacked
         self._lock = threading.Lock()
-        self._stage: namespaces.Stage | None = None
+        self._stages: dict[Path | None, namespaces.Stage] = {}
         self._bases = Bases(self._build_base)
         self._open: dict[str, BubblewrapSandbox] = {}
         self._hierarchy = cgroups.find_hierarchy()
@@ -75,10 +80,13 @@ class BubblewrapBackend:
         return tuple(found)
 
     def create(self, spec: SandboxSpec) -> "BubblewrapSandbox":
-        """A sandbox with `spec.files` as its base commit. Raises SandboxUnavailable."""
-        stage = self._ready_stage()
-        image = self._image(spec.docker_image, stage)
+        """A sandbox with `spec.files`, or the image's own repository, as its base commit. Raises SandboxUnavailable."""
+        stage, image = self._staged(self._found(spec.docker_image))
         return self._create(stage, spec, image, self._bases.of(spec))
+
+    def hidden_files(self, spec: SandboxSpec) -> bytes:
+        """See `Backend.hidden_files`. Raises SandboxUnavailable."""
+        return self._bases.of(spec).hidden
 
     def _create(
         self,
@@ -130,39 +138,41 @@ class BubblewrapBackend:
         except OSError as error:
             raise SandboxUnavailable(f"control group of sandbox {sandbox_id}: {error}") from error
 
-    def _image(self, name: str, stage: namespaces.Stage) -> rootfs.Image | None:
-        """The unpacked image called `name`; None for the composed root."""
-        if name in self._images:
-            staged = f"{stage.folder}/images/{list(self._images).index(name)}"
-            return rootfs.Image(self._images[name], staged)
+    def _found(self, name: str) -> Path | None:
+        """The folder of the image called `name`; None for the composed root."""
         if name == rootfs.COMPOSED_IMAGE:
             return None
-        known = ", ".join([rootfs.COMPOSED_IMAGE, *self._images])
-        raise SandboxUnavailable(
-            f"docker_image {name!r}: no unpacked copy for bubblewrap (there are: {known}); "
-            "unpack it, or use docker"
-        )
+        folder = self._images.get(name) or unpack.find(name, self._unpacked)
+        if folder is None:
+            known = ", ".join([rootfs.COMPOSED_IMAGE, *self._images])
+            raise SandboxUnavailable(
+                f"docker_image {name!r}: no unpacked copy for bubblewrap below {self._unpacked} "
+                f"(without one there are: {known}): python -m sandbox.unpack {name}, or use docker"
+            )
+        return folder
 
-    def _ready_stage(self) -> namespaces.Stage:
+    def _staged(self, found: Path | None) -> tuple[namespaces.Stage, rootfs.Image | None]:
+        """The stage for an image, made when it is first asked for, and the image in it."""
+        host = found if found and unpack.is_whole(found) else None
         with self._lock:
-            if self._stage is None:
-                self._stage = namespaces.make_stage(
-                    rootfs.python_prefix(self._python_cache), self._images
+            if host not in self._stages:
+                self._stages[host] = namespaces.make_stage(
+                    rootfs.python_prefix(self._python_cache), {"": host} if host else {}
                 )
-            return self._stage
+            stage = self._stages[host]
+        return stage, rootfs.Image(host, f"{stage.folder}/images/0") if host else None
 
     def _build_base(self, spec: SandboxSpec) -> snapshot.Base:
-        stage = self._ready_stage()
-        image = self._image(spec.docker_image, stage)
-        blank = self._create(stage, spec, image, snapshot.Base(snapshot.pack(spec.files), b""))
+        found = self._found(spec.docker_image)
+        stage, image = self._staged(found)
+        partial = found is not None and image is None and not spec.files
+        first = unpack.pack_repository(found) if partial and found else snapshot.pack(spec.files)
+        blank = self._create(stage, spec, image, snapshot.Base(first, b""))
         try:
-            if image is not None:
-                blank.run_git(["sh", "-euc", 'cp -a "$1/." .', "sh", "/image-testbed"])
-            blank.run_git(["sh", "-c", snapshot.BASE_SCRIPT])
-            return snapshot.Base(
-                testbed=blank.run_git(["tar", "-cf", "-", "--sort=name", "."]),
-                git=blank.run_git(["tar", "-cf", "-", "--sort=name", "-C", ".git", "."]),
-            )
+            if spec.files or found is None:
+                return files_base(blank)
+            testbed = "." if partial else _IMAGE_TESTBED
+            return image_base(blank, spec, testbed=testbed, tests=_IMAGE_TESTS)
         finally:
             blank.close()
 
@@ -184,9 +194,9 @@ class BubblewrapBackend:
         for sandbox in list(self._open.values()):
             sandbox.close()
         with self._lock:
-            if self._stage is not None:
-                self._stage.close()
-            self._stage = None
+            for stage in self._stages.values():
+                stage.close()
+            self._stages.clear()
 
 
 class BubblewrapSandbox:
@@ -267,18 +277,20 @@ class BubblewrapSandbox:
         )
         return snapshot.patch_of(result, self._spec.workdir)
 
-    def run_git(self, argv: Sequence[str]) -> bytes:
+    def run_git(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
         """Run a trusted command while the base is made, before any agent; its output. Raises
         SandboxUnavailable.
         """
         view = [*self._disk_binds(), *_identity("agent")]
         if self._image is not None:
-            view += ["--ro-bind", f"{self._image.staged}{self._spec.workdir}", "/image-testbed"]
+            staged = self._image.staged
+            view += ["--ro-bind-try", f"{staged}{self._spec.workdir}", _IMAGE_TESTBED]
+            view += ["--ro-bind-try", f"{staged}{OUTSIDE_TESTS}", _IMAGE_TESTS]
         result = self._run(
             view,
             argv,
             snapshot.GIT_ENV,
-            stdin=None,
+            stdin=stdin,
             timeout_s=_GIT_TIMEOUT_S,
             max_output_bytes=1 << 30,
         )

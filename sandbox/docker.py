@@ -8,6 +8,7 @@ sandbox.images` makes the starter's.
 
 import secrets
 import threading
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -18,9 +19,10 @@ from sandbox.base import ReapReport, SandboxSpec
 from sandbox.bases import Bases
 from sandbox.docker_events import EngineEvents
 from sandbox.docker_exec import LOST
-from sandbox.docker_options import container_options
+from sandbox.docker_options import BLANK, container_options
 from sandbox.docker_sandbox import DockerSandbox
 from sandbox.errors import SandboxUnavailable
+from sandbox.image_base import OUTSIDE_TESTS, files_base, image_base
 from sandbox.labels import LABEL, abandoned, lease_of
 
 SOCKET = "unix:///var/run/docker.sock"
@@ -42,17 +44,21 @@ class DockerBackend:
         self._events = EngineEvents(base_url)
 
     def create(self, spec: SandboxSpec) -> DockerSandbox:
-        """A container with `spec.files` as its base commit. Raises SandboxUnavailable."""
+        """A container with `spec.files`, or the image's own repository, as its base commit. Raises SandboxUnavailable."""
         return self._create(spec, self._bases.of(spec))
 
+    def hidden_files(self, spec: SandboxSpec) -> bytes:
+        """See `Backend.hidden_files`. Raises SandboxUnavailable."""
+        return self._bases.of(spec).hidden
+
     def _build_base(self, spec: SandboxSpec) -> snapshot.Base:
-        blank = self._create(spec, snapshot.Base(snapshot.pack(spec.files), b""))
+        # An image's repository is seen where no tmpfs lies over it.
+        seen = spec if spec.files else replace(spec, workdir=BLANK)
+        blank = self._create(seen, snapshot.Base(snapshot.pack(spec.files), b""))
         try:
-            blank.run_git(["sh", "-c", snapshot.BASE_SCRIPT])
-            return snapshot.Base(
-                testbed=blank.run_git(["tar", "-cf", "-", "--sort=name", "."]),
-                git=blank.run_git(["tar", "-cf", "-", "--sort=name", "-C", ".git", "."]),
-            )
+            if spec.files:
+                return files_base(blank)
+            return image_base(blank, spec, testbed=spec.workdir, tests=OUTSIDE_TESTS)
         finally:
             blank.close()
 

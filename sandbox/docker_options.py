@@ -10,6 +10,7 @@ import docker
 
 from sandbox import docker_seccomp
 from sandbox.base import SandboxSpec
+from sandbox.image_base import OUTSIDE_TESTS
 from sandbox.labels import label_map, lease_name
 
 KEEP_ALIVE = ["tail", "-f", "/dev/null"]
@@ -51,7 +52,7 @@ def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
         "ipc_mode": "private",
         "hostname": "sandbox",
         "read_only": True,
-        "tmpfs": _disk(spec),
+        "tmpfs": _disk(spec) | _hidden_tests(spec),
         "shm_size": _share(spec.disk_mib, 8) << 20,
         "mem_limit": memory,
         "memswap_limit": memory,
@@ -60,6 +61,16 @@ def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
         "log_config": docker.types.LogConfig(type="none"),
         "labels": label_map(spec.labels, sandbox_id),
     }
+
+
+BLANK = "/base"
+"""The working tree of a container in which an image's repository is made ready."""
+
+
+def _hidden_tests(spec: SandboxSpec) -> dict[str, str]:
+    """An empty folder over an image's hidden tests, but for where its repository is made ready."""
+    wanted = not spec.files and spec.workdir != BLANK
+    return {OUTSIDE_TESTS: "size=4k,mode=0700,ro"} if wanted else {}
 
 
 _OWN_PIDS = 3

@@ -132,9 +132,9 @@ class DockerSandbox:
                 f"sandbox files: {int(done.stdout)} of {len(archive)} bytes arrived: try again"
             )
 
-    def run_git(self, argv: Sequence[str]) -> bytes:
+    def run_git(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
         """Run a trusted command while the base is made; its output. Raises SandboxUnavailable."""
-        done = self.run_trusted(argv, env=snapshot.GIT_ENV)
+        done = self.run_trusted(argv, stdin=stdin, env=snapshot.GIT_ENV)
         if not done.ok:
             raise SandboxUnavailable(
                 f"base commit: {' '.join(argv[:2])}: {said(done)}: does the image hold git?"

@@ -2,20 +2,19 @@
 run them, judge.
 
 The order matters: the patch is applied and everything that steers the test runner is put back to
-the task's own before the hidden tests exist. What the rewards rest on is `sandbox.verdict`; what is
-put back is `sandbox.protected`.
+the task's own before the hidden tests exist. How tests are run and judged depends on where a task
+comes from: `GRADERS`. What is put back is `sandbox.protected`.
 """
 
 import hashlib
-import json
 import logging
-import secrets
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sandbox import snapshot
-from sandbox.base import Backend, ExecResult, Sandbox, SandboxLabels
+from sandbox.base import Backend, Sandbox, SandboxLabels
 from sandbox.errors import (
     End,
     Outcome,
@@ -23,21 +22,29 @@ from sandbox.errors import (
     SandboxGone,
     SandboxPathError,
     SandboxUnavailable,
-    TasksetError,
 )
+from sandbox.graders import MAX_LOG_BYTES, Grader, Job
+from sandbox.graders.r2e import grade_r2e
+from sandbox.graders.reported import grade_reported
+from sandbox.graders.swebench import grade_swebench
+from sandbox.graders.swesmith import grade_swesmith
 from sandbox.limits import Limits, spec_of
 from sandbox.protected import Protection, protect, read_changes
 from sandbox.task import Task
-from sandbox.verdict import Verdict, judge
+from sandbox.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
-MAX_LOG_BYTES = 4 << 20
+GRADERS: Mapping[str, Grader] = {
+    "reported": grade_reported,
+    "r2e": grade_r2e,
+    "swebench": grade_swebench,
+    "swesmith": grade_swesmith,
+}
 _ATTEMPTS = 2
 """Grading has no side effect outside its sandbox, so an infrastructure failure is tried once more.
 """
 _APPLY_TIMEOUT_S = 60.0
-_TEST_ENV = {"PYTHONHASHSEED": "0", "TZ": "UTC"}
 
 _APPLY = """
 set -e
@@ -72,16 +79,10 @@ def grade(
     task: Task, patch: bytes, backend: Backend, *, labels: SandboxLabels, limits: Limits
 ) -> Grade:
     """The grade of `patch` on `task`. Raises TasksetError for a task that cannot be graded."""
-    if not task.tests:
-        raise TasksetError(
-            f"{task.task_id}: tests is empty: a task needs its hidden tests to be graded"
-        )
-    expected, began, reason = task.expected_output, time.monotonic(), ""
+    began, reason = time.monotonic(), ""
     for _ in range(_ATTEMPTS):
         try:
-            verdict, output = _grade_once(
-                task, patch, backend, expected, labels=labels, limits=limits
-            )
+            verdict, output = _grade_once(task, patch, backend, labels=labels, limits=limits)
         except (SandboxUnavailable, SandboxGone, SandboxPathError) as error:
             log.warning("grading %s: %s", task.task_id, error)
             reason = f"No sandbox to grade in: {error}"
@@ -121,15 +122,10 @@ def _destroyed(reason: str, seconds: float) -> Grade:
 
 
 def _grade_once(
-    task: Task,
-    patch: bytes,
-    backend: Backend,
-    expected: dict[str, str],
-    *,
-    labels: SandboxLabels,
-    limits: Limits,
+    task: Task, patch: bytes, backend: Backend, *, labels: SandboxLabels, limits: Limits
 ) -> tuple[Verdict, bytes]:
-    sandbox = backend.create(spec_of(task, labels=labels, limits=limits))
+    spec = spec_of(task, labels=labels, limits=limits)
+    sandbox = backend.create(spec)
     try:
         flags: frozenset[str] = frozenset()
         if patch:
@@ -138,9 +134,15 @@ def _grade_once(
                 return applied, b""
             _undo(sandbox, applied)
             flags = applied.flags
-        word, canary = secrets.token_hex(16), f"test_{secrets.token_hex(6)}"
-        result = _run_tests(sandbox, task, word, canary, limits.grading_timeout_s)
-        return judge(result, word, canary, expected, flags), result.stderr
+        job = Job(
+            task=task,
+            sandbox=sandbox,
+            hidden=backend.hidden_files(spec) if task.hidden_files else b"",
+            flags=flags,
+            patch=patch,
+            timeout_s=task.grading_timeout_s or limits.grading_timeout_s,
+        )
+        return GRADERS[task.grading](job)
     finally:
         sandbox.close()
 
@@ -194,20 +196,6 @@ def _on_paths(sandbox: Sandbox, argv: list[str], paths: tuple[str, ...]) -> None
             f"sandbox {sandbox.id}: {' '.join(argv[:2])} on {len(paths)} files: "
             f"{result.stderr[-300:]!r}"
         )
-
-
-def _run_tests(
-    sandbox: Sandbox, task: Task, word: str, canary: str, timeout_s: float
-) -> ExecResult:
-    tests = {**task.tests, f"{canary}.py": f"def {canary}():\n    assert 1 + 1 == 3\n"}
-    order = json.dumps({"word": word, "tests": tests}).encode()
-    return sandbox.exec(
-        ["python3", "-I", "/opt/tools/run_tests.py"],
-        stdin=order,
-        env=_TEST_ENV,
-        timeout_s=timeout_s,
-        max_output_bytes=MAX_LOG_BYTES,
-    )
 
 
 class GradeCache:

@@ -80,6 +80,11 @@ class Pool:
                 except (SandboxError, OSError) as error:
                     log.warning("%s", error)
 
+    def hidden_files(self, spec: SandboxSpec) -> bytes:
+        """As the backend's, once admitted: it may have to make the image's repository ready."""
+        with self._gate:
+            return self._backend.hidden_files(spec)
+
     @property
     def leased(self) -> int:
         """Sandboxes given out and not closed."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-HIDDEN_TESTS = "r2e_tests"
+HIDDEN_TESTS = {"r2e_tests", "run_tests.sh"}
 _RUNNER_FILES = {
     "conftest.py",
     "pytest.ini",
@@ -78,7 +78,7 @@ def _flag(change: Change, pyproject: tuple[str, str]) -> str:
         return "startup_hook"
     if _SHIM.fullmatch(path.name):
         return "path_shim"
-    if path.name in _RUNNER_FILES or path.parts[0] == HIDDEN_TESTS or _shadows(path):
+    if path.name in _RUNNER_FILES or path.parts[0] in HIDDEN_TESTS or _shadows(path):
         return "edited_tests"
     if change.path == "pyproject.toml" and _pytest_table(pyproject[0]) != _pytest_table(
         pyproject[1]

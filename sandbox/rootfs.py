@@ -196,7 +196,10 @@ def _host_usr() -> list[str]:
     ]
 
 
-_IMAGE_LEFT_OUT = {"proc", "dev", "sys", "tmp", "testbed", "home", "run", "var"}
+_IMAGE_LEFT_OUT = {
+    *("proc", "dev", "sys", "tmp", "testbed", "home", "run", "var"),
+    *("r2e_tests", ".dockerenv"),
+}
 _IMAGE_OPENED = ("opt", "root")
 """Folders of an image that ours are laid into: their entries are bound one by one."""
 

@@ -35,7 +35,7 @@ GIT_ENV = {
     "LC_ALL": "C.UTF-8",
 }
 
-_EXCLUDED = r"__pycache__/\n*.pyc\n.pytest_cache/\n"
+_EXCLUDED = r"__pycache__/\n*.pyc\n.pytest_cache/\n/.venv\n"
 _ATTRIBUTES = "* -text -ident -filter !eol !working-tree-encoding !diff !merge"
 
 
@@ -46,16 +46,21 @@ class Base(NamedTuple):
     """The working tree with its .git, as the agent gets it."""
     git: bytes
     """The .git folder alone (its contents at the top), which the agent never holds."""
+    hidden: bytes = b""
+    """What was taken out of an image's repository, for grading; no sandbox holds it from the start."""
 
 
-BASE_SCRIPT = f"""
-set -e
-rm -rf .git
+INIT_SCRIPT = f"""
 git init -q -b main --template= .
 mkdir -p .git/info
 printf '{_EXCLUDED}' > .git/info/exclude
 printf '{_ATTRIBUTES}\\n' > .git/info/attributes
 git config core.logAllRefUpdates false
+"""
+BASE_SCRIPT = f"""
+set -e
+rm -rf .git
+{INIT_SCRIPT}
 git add -A
 git commit -q --allow-empty -m base
 rm -rf .git/logs .git/COMMIT_EDITMSG

@@ -1,7 +1,13 @@
 """Tasks and tasksets: what an agent is asked to do and how it is judged. Light: standard library and pydantic only.
 
 A `Task` has the fields of an R2E-Gym row (github.com/R2E-Gym/R2E-Gym, `DatasetRow`) plus what a bundled taskset needs to
-stand alone: the repository's files, the hidden tests and the gold patch. A bundled taskset is a folder:
+stand alone (the repository's files, the hidden tests, the gold patch) and what rows of SWE-bench and SWE-smith add. A
+taskset is a folder. One that `python -m sandbox.load` wrote holds its tasks in one file, and the images hold the repositories:
+
+    taskset.toml             name, description
+    tasks.jsonl              one `Task` a line
+
+A bundled one is written by hand:
 
     taskset.toml             name, description, docker_image
     <task name>/task.toml    difficulty, split, problem_statement, expected_output (test -> PASSED|FAILED|ERROR)
@@ -24,7 +30,9 @@ from sandbox.errors import TasksetError as TasksetError
 
 Difficulty = Literal["easy", "middle", "hard"]
 Split = Literal["train", "heldout"]
+Grading = Literal["reported", "r2e", "swebench", "swesmith"]
 BUNDLED = Path(__file__).parent / "tasks"
+TASKS_FILE = "tasks.jsonl"
 
 
 class Task(BaseModel):
@@ -57,6 +65,24 @@ class Task(BaseModel):
     tests: dict[str, str] = Field(default_factory=dict, repr=False)
     """Hidden tests by file name, laid under r2e_tests/ for grading."""
     gold_patch: str = Field(default="", repr=False)
+    grading: Grading = "reported"
+    """How a patch is judged: `sandbox.grading` has one grader for each."""
+    grading_timeout_s: float | None = Field(default=None, gt=0)
+    """Of the whole test run; None for the limit of the run that grades."""
+    hidden_files: list[str] = Field(default_factory=list)
+    """Paths below /testbed that the image holds and the agent must not see: gone before it starts, back for grading."""
+    setup_patch: str = Field(default="", repr=False)
+    """Applied to the image's repository before the agent starts: what breaks it, in a SWE-smith row."""
+    base_commit: str = ""
+    """The commit that the image's repository must keep, when grading names it; else it becomes a single new commit."""
+    version: str = ""
+    FAIL_TO_PASS: list[str] = Field(default_factory=list, repr=False)
+    PASS_TO_PASS: list[str] = Field(default_factory=list, repr=False)
+    test_patch: str = Field(default="", repr=False)
+    eval_script: str = Field(default="", repr=False)
+    """The run script of a SWE-bench row; `log_parser` and `eval_type` say how `swebench` reads its output."""
+    log_parser: str = ""
+    eval_type: str = ""
 
     @property
     def expected_output(self) -> dict[str, str]:
@@ -113,6 +139,8 @@ def load_taskset(name_or_path: str) -> Taskset:
             f"taskset {name_or_path!r}: {manifest} not found; bundled tasksets: {bundled}"
         )
     header = _read_toml(manifest)
+    if (root / TASKS_FILE).is_file():
+        return _taskset(header, list(_read_tasks(root / TASKS_FILE)))
     tasks = [
         _load_task(folder, header)
         for folder in sorted(root.iterdir())
@@ -120,7 +148,24 @@ def load_taskset(name_or_path: str) -> Taskset:
     ]
     if not tasks:
         raise TasksetError(f"taskset {name_or_path!r}: no <task>/task.toml below {root}")
+    return _taskset(header, tasks)
+
+
+def _taskset(header: dict[str, Any], tasks: list[Task]) -> Taskset:
     return Taskset(name=header["name"], description=header.get("description", ""), tasks=tasks)
+
+
+def _read_tasks(path: Path) -> Iterator[Task]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield Task.model_validate_json(line)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise TasksetError(
+                    f"{path}: line {number}: {'.'.join(map(str, first['loc']))} {first['msg']}; "
+                    "load the taskset again with python -m sandbox.load"
+                ) from error
 
 
 def _load_task(folder: Path, header: dict[str, Any]) -> Task:

@@ -4,65 +4,37 @@ A task is accepted when its gold patch passes, its empty patch fails, and every 
 status to every test; otherwise it is excluded, with the reason kept. This module judges tasks, it
 does not repair them, and how a patch is graded is the business of `sandbox.environment`.
 
-Writes `validation.jsonl` to the output folder, one `Verdict` a line in the taskset's order. Exit
-code 0 when all tasks were accepted, 1 when any was excluded, 2 when nothing could be validated.
+Writes to the output folder `validation.jsonl`, one `Verdict` a line, and `events.jsonl`
+(`sandbox.events`). Started again it takes over what an earlier validation found out about the same
+content (`sandbox.verdicts`); `--fresh` judges all anew. SIGTERM ends it after the gradings under way.
+Exit code 0 when all tasks were accepted, 1 when any was excluded, 2 when nothing could be validated,
+3 when it was stopped.
 """
 
 import argparse
 import os
+import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import Literal
 from uuid import uuid4
-
-from pydantic import BaseModel, ConfigDict
 
 from sandbox.base import BACKENDS, SandboxLabels, load_backend
 from sandbox.environment import Grade, Limits, grade
 from sandbox.errors import Outcome, SandboxUnavailable, TasksetError
+from sandbox.events import EventWriter, Finished, Started, TaskJudged
 from sandbox.task import Task, load_taskset
+from sandbox.verdicts import VALIDATION_FILE, Attempt, PatchName, Verdict, VerdictFile, digest
 
-VALIDATION_FILE = "validation.jsonl"
 SANDBOX_LIFE_S = 3600.0
 """After this many seconds anybody may remove a sandbox of ours; one grading takes far less."""
 
-PatchName = Literal["gold", "empty"]
 GradePatch = Callable[[Task, bytes], Grade]
-
-
-class Attempt(BaseModel):
-    """One grading of one patch."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    patch: PatchName
-    outcome: Outcome
-    reward: float | None
-    """None if and only if `outcome` is INFRA."""
-    tests: dict[str, str]
-    """Test -> status, as the run reported it."""
-    reason: str
-    seconds: float
-
-
-class Verdict(BaseModel):
-    """What validation found out about one task."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    task_id: str
-    accepted: bool
-    reason: str
-    """Why the task is excluded, in one sentence; empty when it is accepted."""
-    attempts: list[Attempt]
-
-    @property
-    def seconds(self) -> float:
-        return sum(attempt.seconds for attempt in self.attempts)
 
 
 def exclusion(attempts: Sequence[Attempt]) -> str:
@@ -87,8 +59,8 @@ def _unsteady(runs: Sequence[dict[str, str]]) -> list[str]:
     return [name for name in names if len({tests.get(name) for tests in runs}) > 1]
 
 
-def validate_task(task: Task, grade_patch: GradePatch, *, runs: int) -> Verdict:
-    """Grade the gold and the empty patch of one task, `runs` times each."""
+def validate_task(task: Task, grade_patch: GradePatch, *, runs: int, key: str = "") -> Verdict:
+    """Grade the gold and the empty patch of one task, `runs` times each; `key` says what was judged."""
     attempts: list[Attempt] = []
     try:
         for name, patch in _patches(task).items():
@@ -96,7 +68,13 @@ def validate_task(task: Task, grade_patch: GradePatch, *, runs: int) -> Verdict:
         reason = exclusion(attempts)
     except TasksetError as error:
         reason = str(error)
-    return Verdict(task_id=task.task_id, accepted=not reason, reason=reason, attempts=attempts)
+    return Verdict(
+        task_id=task.task_id,
+        accepted=not reason,
+        reason=reason,
+        attempts=attempts,
+        digest=key,
+    )
 
 
 def _patches(task: Task) -> dict[PatchName, bytes]:
@@ -116,12 +94,68 @@ def _attempt(name: PatchName, graded: Grade) -> Attempt:
     )
 
 
-def validate(
-    tasks: Iterable[Task], grade_patch: GradePatch, *, runs: int, jobs: int
-) -> Iterator[Verdict]:
-    """Verdicts in the order of `tasks`, `jobs` tasks at a time."""
-    with ThreadPoolExecutor(jobs, thread_name_prefix="validate") as pool:
-        yield from pool.map(lambda task: validate_task(task, grade_patch, runs=runs), tasks)
+class Validation:
+    """One validation of a taskset into a folder: what is known stays, the rest is judged, each verdict is told as it
+    comes.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        folder: Path,
+        *,
+        runs: int,
+        backend: str,
+        events: EventWriter,
+        fresh: bool = False,
+    ) -> None:
+        self.tasks, self.runs, self.backend, self.events = tasks, runs, backend, events
+        self.stop = threading.Event()
+        """Set it to end after the gradings under way."""
+        self.file = VerdictFile(folder / VALIDATION_FILE)
+        self._known = {} if fresh else self.file.read()
+        self._done = 0
+
+    def run(self, grade_patch: GradePatch, *, jobs: int) -> list[Verdict]:
+        """The verdicts there are at the end, in the taskset's order; those missing were not judged before the stop."""
+        verdicts: dict[str, Verdict] = {}
+        with ThreadPoolExecutor(jobs, thread_name_prefix="validate") as pool:
+            judged = pool.map(lambda task: self._judge(task, grade_patch), self.tasks)
+            for task, (verdict, known) in zip(self.tasks, judged, strict=True):
+                if verdict is not None:
+                    verdicts[task.task_id] = verdict
+                    self._tell(verdict, known=known)
+        ordered = [verdicts[task.task_id] for task in self.tasks if task.task_id in verdicts]
+        if not self.stop.is_set():
+            self.file.rewrite(ordered)
+        return ordered
+
+    def _judge(self, task: Task, grade_patch: GradePatch) -> tuple[Verdict | None, bool]:
+        key = digest(task, runs=self.runs, backend=self.backend)
+        if key in self._known:
+            return self._known[key], True
+        if self.stop.is_set():
+            return None, False
+        verdict = validate_task(task, grade_patch, runs=self.runs, key=key)
+        self.file.append(verdict)
+        return verdict, False
+
+    def _tell(self, verdict: Verdict, *, known: bool) -> None:
+        self._done += 1
+        word = "ok" if verdict.accepted else "EXCLUDED"
+        place = f"[{self._done}/{len(self.tasks)}]"
+        how = "known" if known else f"{verdict.seconds:.1f} s"
+        print(f"{place} {word:8} {verdict.task_id} {how}", flush=True)
+        self.events.write(
+            TaskJudged(
+                task_id=verdict.task_id,
+                accepted=verdict.accepted,
+                reason=verdict.reason,
+                runs=self.runs,
+                seconds=verdict.seconds,
+                known=known,
+            )
+        )
 
 
 def grader(backend_name: str) -> GradePatch:
@@ -146,16 +180,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     try:
         taskset = load_taskset(options.taskset)
-        verdicts = validate(
-            taskset.tasks, grader(options.backend), runs=options.runs, jobs=options.jobs
-        )
-        out = options.out or Path("var/validation") / taskset.name
-        excluded = _report(verdicts, len(taskset), out / VALIDATION_FILE)
-    except (TasksetError, SandboxUnavailable) as error:
+    except TasksetError as error:
         print(error, file=sys.stderr)
         return 2
-    print(_summary(excluded, len(taskset)))
-    return 1 if excluded else 0
+    out = options.out or Path("var/validation") / taskset.name
+    with closing(EventWriter(out)) as events:
+        total = len(taskset)
+        events.write(Started(process="validate", source=options.taskset, total=total))
+        try:
+            verdicts, stopped = _validate(taskset.tasks, out, options, events)
+        except SandboxUnavailable as error:
+            events.write(Finished(status="failed", reason=str(error)))
+            print(error, file=sys.stderr)
+            return 2
+        excluded = [verdict for verdict in verdicts if not verdict.accepted]
+        status = "stopped" if stopped else "finished"
+        count = f"{len(verdicts) - len(excluded)} of {total} tasks accepted"
+        reason = f"Stopped with {len(verdicts)} judged: {count}." if stopped else f"{count}."
+        events.write(Finished(status=status, reason=reason))
+    print(reason if stopped else _summary(excluded, total))
+    return 3 if stopped else 1 if excluded else 0
+
+
+def _validate(
+    tasks: Sequence[Task], out: Path, options: argparse.Namespace, events: EventWriter
+) -> tuple[list[Verdict], bool]:
+    """The verdicts, and whether it was stopped before the last."""
+    grade_patch = grader(options.backend)
+    validation = Validation(
+        tasks,
+        out,
+        runs=options.runs,
+        backend=options.backend,
+        events=events,
+        fresh=options.fresh,
+    )
+    before = signal.signal(signal.SIGTERM, lambda *_: validation.stop.set())
+    try:
+        verdicts = validation.run(grade_patch, jobs=options.jobs)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return verdicts, len(verdicts) < len(tasks)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -167,6 +232,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--backend", choices=tuple(BACKENDS), default="bubblewrap", help="default: bubblewrap"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="judge again what is known from an earlier validation"
     )
     parser.add_argument("--out", type=Path, help="default: var/validation/NAME")
     parser.add_argument(
@@ -182,22 +250,6 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: needs a whole number of at least 1")
     return int(text)
-
-
-def _report(verdicts: Iterable[Verdict], total: int, path: Path) -> list[Verdict]:
-    """Write and show each verdict as it comes; returns those that exclude their task."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    excluded = []
-    with path.open("w") as lines:
-        for number, verdict in enumerate(verdicts, start=1):
-            lines.write(verdict.model_dump_json() + "\n")
-            lines.flush()
-            word = "ok" if verdict.accepted else "EXCLUDED"
-            progress = f"[{number}/{total}] {word:8} {verdict.task_id} {verdict.seconds:.1f} s"
-            print(progress, flush=True)
-            if not verdict.accepted:
-                excluded.append(verdict)
-    return excluded
 
 
 def _summary(excluded: Sequence[Verdict], total: int) -> str:

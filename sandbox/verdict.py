@@ -126,7 +126,7 @@ def judge(
     else:
         if _PASSES_ALONE.search(result.stderr):
             found.add("forged_log")
-        reason = _doubt(result, report, canary_statuses) or _mismatch(tests, expected)
+        reason = _doubt(result, report, canary_statuses) or mismatch(tests, expected)
     return Verdict(
         reward=0.0 if reason else 1.0,
         outcome=outcome,
@@ -136,17 +136,18 @@ def judge(
     )
 
 
-_ENDS = {
+ENDS = {
     End.TIMEOUT: "The tests did not finish in time.",
     End.OOM: "The tests ran out of memory.",
     End.OUTPUT_LIMIT: "The tests printed too much and were stopped.",
 }
+"""How a run can end without its tests having ended."""
 
 
 def _doubt(result: ExecResult, report: Report, canary_statuses: set[str]) -> str:
     """Why the run as a whole is not believed; empty if it is."""
-    if result.end in _ENDS:
-        return _ENDS[result.end]
+    if result.end in ENDS:
+        return ENDS[result.end]
     if report.end_code is None:
         return f"The test run ended early, with exit code {result.exit_code}."
     if result.exit_code != report.end_code or report.end_code != _TESTS_FAILED:
@@ -163,7 +164,8 @@ def _doubt(result: ExecResult, report: Report, canary_statuses: set[str]) -> str
     return ""
 
 
-def _mismatch(tests: Mapping[str, str], expected: Mapping[str, str]) -> str:
+def mismatch(tests: Mapping[str, str], expected: Mapping[str, str]) -> str:
+    """How the statuses differ from those expected, in one sentence; empty when they do not."""
     wrong = [name for name in expected if name in tests and tests[name] != expected[name]]
     missing = [name for name in expected if name not in tests]
     extra = [name for name in tests if name not in expected]

@@ -258,10 +258,15 @@ CELERY_TASK_ROUTES = {"runs.train_run": {"queue": "train"}}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULE = {"reap": {"task": "runs.reap", "schedule": 5.0, "options": {"expires": 5}}}
+CELERY_BEAT_SCHEDULE = {
+    name: {"task": f"{name}.reap", "schedule": 5.0, "options": {"expires": 5}}
+    for name in ("runs", "tasksets")
+}
 
 RUNS_DIR = Path(env_str("RUNS_DIR", str(VAR_DIR / "runs"))).resolve()
 """Run folders, on the workers' disk only; a worker makes it with mode 0700."""
+VALIDATIONS_DIR = VAR_DIR / "validations"
+"""What validations found out, a folder a taskset, on the workers' disk: the next one takes it over."""
 TRAINER_COMMAND = shlex.split(env_str("TRAINER_COMMAND")) or [sys.executable, "-m", "trainer"]
 """Started as `COMMAND RUN_DIR --run-id UUID`, in the checkout."""
 CHILD_ENVIRONMENT = {

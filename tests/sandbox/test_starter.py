@@ -9,12 +9,15 @@ import sys
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from contextlib import closing
+from pathlib import Path, PurePosixPath
 
 import pytest
 
+from sandbox.events import EventWriter
 from sandbox.task import Task, load_taskset
-from sandbox.validate import grader, validate
+from sandbox.validate import Validation, grader
+from sandbox.verdicts import Verdict
 
 TASKS = load_taskset("starter").tasks
 WORDS = {"easy": (45, 90), "middle": (70, 135), "hard": (60, 140)}
@@ -168,13 +171,19 @@ def test_row_describes_its_gold_patch(task: Task):
     assert sorted(python_files(task)) == task.relevant_files
 
 
-def test_gold_passes_and_empty_fails_on_a_sample():
-    verdicts = list(validate(TASKS[::8][:12], grader("bubblewrap"), runs=1, jobs=2))
+def validated(tasks: list[Task], folder: Path, *, runs: int) -> list[Verdict]:
+    with closing(EventWriter(folder)) as events:
+        validation = Validation(tasks, folder, runs=runs, backend="bubblewrap", events=events)
+        return validation.run(grader("bubblewrap"), jobs=2)
+
+
+def test_gold_passes_and_empty_fails_on_a_sample(tmp_path: Path):
+    verdicts = validated(TASKS[::8][:12], tmp_path, runs=1)
     assert len(verdicts) == 12
     assert [(verdict.task_id, verdict.reason) for verdict in verdicts if not verdict.accepted] == []
 
 
 @pytest.mark.slow
-def test_every_task_grades_the_same_three_times():
-    verdicts = list(validate(TASKS, grader("bubblewrap"), runs=3, jobs=2))
+def test_every_task_grades_the_same_three_times(tmp_path: Path):
+    verdicts = validated(TASKS, tmp_path, runs=3)
     assert [(verdict.task_id, verdict.reason) for verdict in verdicts if not verdict.accepted] == []

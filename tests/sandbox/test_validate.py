@@ -1,14 +1,21 @@
 """The rules by which validation excludes a task; gradings of real tasks are in test_starter.py."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandbox.environment import Grade
 from sandbox.errors import Outcome, TasksetError
+from sandbox.events import EventWriter, TaskJudged, read_events
 from sandbox.task import Task
-from sandbox.validate import Attempt, exclusion, main, validate, validate_task
+from sandbox.validate import Validation, exclusion, main, validate_task
+from sandbox.verdicts import Attempt, Verdict
 
 TASK = Task(
     task_id="t/one",
@@ -107,10 +114,120 @@ def test_each_patch_is_graded_as_often_as_asked():
     assert verdict.seconds == 3
 
 
-def test_verdicts_keep_the_order_of_the_tasks():
-    tasks = [TASK.model_copy(update={"task_id": f"t/{n}"}) for n in range(5)]
-    verdicts = validate(tasks, lambda task, patch: graded(reward=0), runs=1, jobs=3)
-    assert [verdict.task_id for verdict in verdicts] == [task.task_id for task in tasks]
+TASKS = [TASK.model_copy(update={"task_id": f"t/{n}"}) for n in range(5)]
+
+
+class Grader:
+    """Grades by rule, and counts: gold passes, empty fails."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.breaks = ""
+        self.stops_at = ""
+        self.validation: Validation | None = None
+
+    def __call__(self, task: Task, patch: bytes) -> Grade:
+        self.asked.append(task.task_id)
+        if task.task_id == self.stops_at and self.validation:
+            self.validation.stop.set()
+        if task.task_id == self.breaks:
+            return graded(reward=None, outcome=Outcome.INFRA)
+        return graded(reward=float(bool(patch)), status="PASSED" if patch else "FAILED")
+
+
+def validate(folder: Path, grader: Grader, *, jobs: int = 1, **changes: Any) -> list[Verdict]:
+    with closing(EventWriter(folder)) as events:
+        options = {"tasks": TASKS, "runs": 1, "backend": "bubblewrap", "events": events}
+        grader.validation = Validation(folder=folder, **options | changes)
+        return grader.validation.run(grader, jobs=jobs)
+
+
+def ids(verdicts: Iterable[Verdict]) -> list[str]:
+    return [verdict.task_id for verdict in verdicts]
+
+
+def lines_of(folder: Path) -> list[str]:
+    return ids(
+        Verdict.model_validate_json(line)
+        for line in (folder / "validation.jsonl").read_text().splitlines()
+    )
+
+
+def test_verdicts_keep_the_order_of_the_tasks(tmp_path: Path):
+    verdicts = validate(tmp_path, Grader(), jobs=3)
+    assert ids(verdicts) == ids_of_tasks() == lines_of(tmp_path)
+
+
+def ids_of_tasks() -> list[str]:
+    return [task.task_id for task in TASKS]
+
+
+def test_what_is_known_is_not_graded_again(tmp_path: Path):
+    validate(tmp_path, Grader())
+    again = Grader()
+    assert len(validate(tmp_path, again)) == 5
+    assert again.asked == []
+    events = [event for _, event in read_events(tmp_path / "events.jsonl")]
+    assert [event.known for event in events if isinstance(event, TaskJudged)] == [False] * 5 + [
+        True
+    ] * 5
+
+
+def test_a_changed_task_other_runs_and_fresh_are_graded_again(tmp_path: Path):
+    validate(tmp_path, Grader())
+    changed, more, fresh = Grader(), Grader(), Grader()
+    tasks = [TASKS[0].model_copy(update={"problem_statement": "Other."}), *TASKS[1:]]
+    validate(tmp_path, changed, tasks=tasks)
+    assert set(changed.asked) == {"t/0"}
+    validate(tmp_path, more, runs=2)
+    assert len(more.asked) == 20
+    validate(tmp_path, fresh, runs=2, fresh=True)
+    assert len(fresh.asked) == 20
+
+
+def test_a_grading_that_broke_is_tried_again(tmp_path: Path):
+    broken = Grader()
+    broken.breaks = "t/2"
+    first = validate(tmp_path, broken)
+    assert [v.task_id for v in first if not v.accepted] == ["t/2"]
+    again = Grader()
+    assert all(v.accepted for v in validate(tmp_path, again))
+    assert set(again.asked) == {"t/2"}
+
+
+def test_a_stopped_validation_goes_on_where_it_was(tmp_path: Path):
+    stopped = Grader()
+    stopped.stops_at = "t/1"
+    assert ids(validate(tmp_path, stopped)) == ["t/0", "t/1"]
+    with (tmp_path / "validation.jsonl").open("a") as file:
+        file.write('{"task_id": "t/2", "acc')
+    again = Grader()
+    assert len(validate(tmp_path, again)) == 5
+    assert set(again.asked) == {"t/2", "t/3", "t/4"}
+    assert lines_of(tmp_path) == ids_of_tasks()
+
+
+def test_a_killed_command_goes_on_where_it_was(faulty_taskset: Path, tmp_path: Path):
+    """SIGTERM while the first task is graded: its verdict stays, the exit code says stopped."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "sandbox.validate", str(faulty_taskset), "--runs", "2"]
+    command += ["--jobs", "1", "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.terminate()
+        process.stdout.read()
+    assert process.returncode in (1, 3)
+    assert lines_of(out)[0] == "pair/good"
+    assert subprocess.run(command, stdout=subprocess.PIPE, timeout=120).returncode == 1
+    events = [event for _, event in read_events(out / "events.jsonl")]
+    again = [event for event in events if isinstance(event, TaskJudged)][-2:]
+    assert [(event.task_id, event.accepted) for event in again] == [
+        ("pair/good", True),
+        ("pair/idle", False),
+    ]
+    assert again[0].known
+    assert events[-1].status == "finished"
 
 
 def test_an_unknown_taskset_ends_with_2_and_names_the_bundled_ones(

@@ -20,6 +20,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
 from webapp.runs import lifecycle
+from webapp.tasksets import validations
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ def _reap() -> None:
     """A database that is away is no reason to take the pages and the training down."""
     try:
         lifecycle.reap()
+        validations.reap()
     except DatabaseError as error:
         logger.warning("reaper: %s", error)
         close_old_connections()

@@ -1,5 +1,7 @@
 """From taskset folders to rows. Validation is `sandbox.validate`'s, in a process of its own."""
 
+from pathlib import Path
+
 from django.db import transaction
 
 from sandbox import task as tasks
@@ -14,7 +16,7 @@ def load(name_or_path: str) -> Taskset:
     """
     read = tasks.load_taskset(name_or_path)
     taskset, _ = Taskset.objects.update_or_create(
-        name=read.name, defaults={"description": read.description}
+        name=read.name, defaults={"description": read.description, "source": _source(name_or_path)}
     )
     for task in read.tasks:
         Task.objects.update_or_create(
@@ -22,6 +24,13 @@ def load(name_or_path: str) -> Taskset:
         )
     taskset.tasks.exclude(task_id__in=[task.task_id for task in read.tasks]).delete()
     return taskset
+
+
+def _source(name_or_path: str) -> str:
+    """What names the same taskset from any folder, for the workers of this machine."""
+    path = Path(name_or_path)
+    bundled = (tasks.BUNDLED / name_or_path).is_dir()
+    return name_or_path if bundled else str(path.resolve())
 
 
 def _fields(task: tasks.Task) -> dict[str, object]:

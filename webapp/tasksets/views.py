@@ -2,12 +2,16 @@
 
 from typing import Any
 
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Avg, Count, Q
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST
 
 from webapp.rollouts.diffs import coloured, file_diffs
 from webapp.rollouts.models import Rollout
+from webapp.tasksets import validations
 from webapp.tasksets.models import Task, Taskset
 
 DIFFICULTIES = ("easy", "middle", "hard")
@@ -38,8 +42,48 @@ def taskset_page(request: HttpRequest, name: str) -> HttpResponse:
         "rows": [(task, rates.get(task.task_id)) for task in rows],
         "difficulties": DIFFICULTIES,
         "splits": SPLITS,
+        **_validation(request, taskset),
     }
     return render(request, "tasksets/taskset.html", context)
+
+
+def validation_panel(request: HttpRequest, name: str) -> HttpResponse:
+    """How far the validation is; once it has ended, the page with its verdicts is fetched anew."""
+    taskset = get_object_or_404(Taskset, name=name)
+    context = {"taskset": taskset, **_validation(request, taskset)}
+    response = render(request, "tasksets/_validation.html", context)
+    if request.htmx and not context["under_way"]:  # type: ignore[attr-defined]
+        response["HX-Refresh"] = "true"
+    return response
+
+
+@require_POST
+def validate(request: HttpRequest, name: str) -> HttpResponse:
+    taskset = get_object_or_404(Taskset, name=name)
+    if not validations.may_validate(request.user):
+        raise PermissionDenied
+    if not validations.request(taskset, request.user):
+        messages.error(request, f"{taskset.name} is being validated already.")
+    return redirect("tasksets:taskset", name)
+
+
+@require_POST
+def stop_validation(request: HttpRequest, name: str) -> HttpResponse:
+    taskset = get_object_or_404(Taskset, name=name)
+    if not validations.may_validate(request.user):
+        raise PermissionDenied
+    if not validations.request_stop(taskset, by=request.user.get_username()):
+        messages.error(request, f"No validation of {taskset.name} is under way.")
+    return redirect("tasksets:taskset", name)
+
+
+def _validation(request: HttpRequest, taskset: Taskset) -> dict[str, Any]:
+    latest = taskset.validations.first()
+    return {
+        "validation": latest,
+        "under_way": latest is not None and latest.is_under_way,
+        "may_validate": validations.may_validate(request.user),
+    }
 
 
 def task_page(request: HttpRequest, task_id: str) -> HttpResponse:

@@ -1,0 +1,144 @@
+"""One validation from claim to end: start `python -m sandbox.validate`, store its events, stop it, settle it.
+
+The process keeps what it found out in the taskset's folder, so a validation that is begun again does
+not judge anew what is known. Its verdicts become rows here and nowhere else.
+"""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import quote
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+
+from sandbox.events import EVENTS_FILE, AnyEvent, Finished, TaskJudged, read_events
+from webapp.runs import processes
+from webapp.tasksets import validations
+from webapp.tasksets.models import Task, Validation, ValidationStatus
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.5
+RENEW_S = 5.0
+GRACE_S = 30.0
+"""A stopped process finishes the gradings under way; after this it is killed."""
+OUTPUT_FILE = "output.log"
+
+
+def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None:
+    """Hold the validation until it ends, its lease is lost or `shutdown` is set. Safe to run twice."""
+    lease = validations.claim(validation_id)
+    if lease is None:
+        return
+    validation = Validation.objects.select_related("taskset").get(id=validation_id)
+    folder = settings.VALIDATIONS_DIR / quote(validation.taskset.name, safe="")
+    folder.mkdir(parents=True, exist_ok=True)
+    # A worker that died may have left a process at work on this folder.
+    processes.sweep(validation_id)
+    begin_reading(validation, folder)
+    process = start(validation, folder)
+    try:
+        last = _watch(process, validation, lease, folder, shutdown)
+    finally:
+        processes.sweep(validation_id)
+        process.wait()
+    last = store_events(validation, folder) or last
+    if shutdown.is_set() and last is None:
+        validations.requeue(validation_id, lease, "Its worker was shut down; goes on where it was.")
+    elif last is None:
+        words = _last_words(folder)
+        reason = f"Its process ended with exit code {process.returncode}: {words}"
+        validations.settle(validation_id, lease, ValidationStatus.FAILED, reason)
+    else:
+        validations.settle(validation_id, lease, ValidationStatus(last.status), last.reason)
+
+
+def start(validation: Validation, folder: Path) -> subprocess.Popen[bytes]:
+    """The process, in a session of its own and marked as this validation's."""
+    command = [sys.executable, "-m", "sandbox.validate", validation.taskset.source]
+    command += ["--out", str(folder), "--runs", str(validation.runs)]
+    command += ["--backend", validation.backend]
+    with (folder / OUTPUT_FILE).open("wb") as output:
+        return subprocess.Popen(
+            command,
+            cwd=settings.BASE_DIR,
+            env=settings.CHILD_ENVIRONMENT | {processes.MARK: str(validation.id)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _watch(
+    process: subprocess.Popen[bytes],
+    validation: Validation,
+    lease: UUID,
+    folder: Path,
+    shutdown: threading.Event,
+) -> Finished | None:
+    """Until the process ends, or the lease is lost: its last event, if it has told it."""
+    renewed_at, asked_at = time.monotonic(), 0.0
+    last: Finished | None = None
+    while process.poll() is None:
+        time.sleep(POLL_S)
+        last = store_events(validation, folder) or last
+        validation.refresh_from_db(fields=["status"])
+        if time.monotonic() - renewed_at > RENEW_S:
+            renewed_at = time.monotonic()
+            if not validations.renew(validation.id, lease):
+                logger.warning("validation %s: another worker took it over", validation.id)
+                return last
+        if validation.status == ValidationStatus.STOPPING or shutdown.is_set():
+            if not asked_at:
+                asked_at = time.monotonic()
+                process.terminate()
+            elif time.monotonic() - asked_at > GRACE_S:
+                process.kill()
+    return last
+
+
+def begin_reading(validation: Validation, folder: Path) -> None:
+    """Only what is written from now on is this validation's."""
+    path = folder / EVENTS_FILE
+    data = path.read_bytes() if path.exists() else b""
+    validation.read_offset = data.rfind(b"\n") + 1
+    validation.save(update_fields=["read_offset"])
+
+
+def store_events(validation: Validation, folder: Path) -> Finished | None:
+    """Make rows of the new events; the last of them if it is `finished`."""
+    path = folder / EVENTS_FILE
+    events = list(read_events(path, validation.read_offset)) if path.exists() else []
+    if not events:
+        return None
+    read_from, validation.read_offset = validation.read_offset, events[-1][0]
+    judged = [event for _, event in events if isinstance(event, TaskJudged)]
+    with transaction.atomic():
+        moved = Validation.objects.filter(id=validation.id, read_offset=read_from).update(
+            read_offset=validation.read_offset,
+            num_judged=F("num_judged") + len(judged),
+            num_accepted=F("num_accepted") + sum(event.accepted for event in judged),
+        )
+        if moved:
+            for event in judged:
+                _store(validation, event)
+    last: AnyEvent = events[-1][1]
+    return last if isinstance(last, Finished) else None
+
+
+def _store(validation: Validation, event: TaskJudged) -> None:
+    verdict = {"valid": event.accepted, "reason": event.reason, "runs": event.runs}
+    tasks = Task.objects.filter(taskset=validation.taskset_id, task_id=event.task_id)
+    tasks.update(validation=verdict)
+
+
+def _last_words(folder: Path) -> str:
+    lines = (folder / OUTPUT_FILE).read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
