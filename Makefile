@@ -5,7 +5,7 @@
 export VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo dev test docker-test kill-test lint bench screenshots lock clean
+.PHONY: help setup demo dev test docker-test kill-test lint bench bench-sandbox screenshots lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -38,6 +38,10 @@ lint: ## style, types, layers, templates, migrations
 bench: ## one starter step here and in TRL, and the ratios
 	@scripts/setup.sh --bench
 	@$(BIN)/python -m benchmarks.step_time
+
+bench-sandbox: ## episodes in each sandbox here and in SWE-ReX, on a Docker engine of their own
+	@scripts/setup.sh --bench
+	@$(BIN)/python -m tests.docker_engine --network $(BIN)/python -m benchmarks.sandbox $(ARGS)
 
 screenshots: ## photograph the running studio's pages for the README
 	@scripts/setup.sh --tests

@@ -1,14 +1,16 @@
 """A Docker engine of the tests' own, which they may kill: containerd and dockerd on private paths,
-no bridge, no iptables.
+no iptables, and no bridge unless one is asked for.
 
-    python -m tests.docker_engine COMMAND ARGUMENT...
+    python -m tests.docker_engine [--network] COMMAND ARGUMENT...
 
 runs COMMAND with DOCKER_HOST set to such an engine that holds the bundled tasks' image, and fails if
-anything of the engine's sandboxes is left afterwards. The image's files are kept between runs in
+anything of the engine's sandboxes is left afterwards. With --network it has a bridge without a way
+out, for containers of others that are spoken to by HTTP. The image's files are kept between runs in
 `$XDG_CACHE_HOME/deepswe-studio`. It never touches the system's engine or its socket.
 """
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -25,6 +27,7 @@ from sandbox.images import cached_archive, import_archive
 
 PROGRAMS = ("dockerd", "containerd", "runc", "docker-init", "debootstrap")
 START_TIMEOUT_S = 60.0
+BRIDGE_ADDRESS = "172.31.254.1/24"
 CONTAINERD = """
 version = 2
 root = "{folder}/containerd"
@@ -51,8 +54,9 @@ class DockerEngine:
     containers and images.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, bridge: str = "") -> None:
         self.folder = folder
+        self.bridge = bridge
         self.url = f"unix://{folder}/docker.sock"
         self.cgroup_parent = f"/{folder.name}"
 
@@ -79,11 +83,23 @@ class DockerEngine:
             f"--containerd={self.folder}/containerd.sock",
             f"--cgroup-parent={self.cgroup_parent}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
-            "--bridge=none",
+            f"--bridge={self._make_bridge()}",
             "--iptables=false",
             "--ip6tables=false",
         )
         self._await_answer()
+
+    def _make_bridge(self) -> str:
+        if not self.bridge:
+            return "none"
+        if not Path(f"/sys/class/net/{self.bridge}").exists():
+            for words in (
+                ("link", "add", self.bridge, "type", "bridge"),
+                ("address", "add", BRIDGE_ADDRESS, "dev", self.bridge),
+                ("link", "set", self.bridge, "up"),
+            ):
+                subprocess.run(["ip", *words], check=True, env={"PATH": _PATH})
+        return self.bridge
 
     def _spawn(self, program: str, *arguments: str) -> None:
         """As a daemon: it is nobody's child, so that any process may end it."""
@@ -184,6 +200,8 @@ class DockerEngine:
         for mount in reversed(self._mounts()):
             subprocess.run(["umount", "-l", mount], check=False)
         self._remove_groups()
+        if self.bridge:
+            subprocess.run(["ip", "link", "delete", self.bridge], check=False, env={"PATH": _PATH})
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _remove_groups(self) -> None:
@@ -201,9 +219,10 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def running_engine(*, image: bool = True) -> Iterator[DockerEngine]:
+def running_engine(*, image: bool = True, network: bool = False) -> Iterator[DockerEngine]:
     """A started engine, gone again afterwards; with `image`, it holds the bundled tasks' image."""
-    engine = DockerEngine(Path(mkdtemp(prefix="studio-docker-")))
+    folder = Path(mkdtemp(prefix="studio-docker-"))
+    engine = DockerEngine(folder, bridge=f"studio-{secrets.token_hex(3)}" if network else "")
     try:
         engine.start()
         if image:
@@ -219,7 +238,9 @@ def main(command: list[str]) -> int:
         print(reason, file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with running_engine() as engine:
+    network = command[:1] == ["--network"]
+    with running_engine(network=network) as engine:
+        command = command[network:]
         code = subprocess.run(command, env={**os.environ, "DOCKER_HOST": engine.url}).returncode
         left = engine.leftovers()
     print("\n".join(f"left behind: {trace}" for trace in left), file=sys.stderr, end="")
