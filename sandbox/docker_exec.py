@@ -30,6 +30,8 @@ _CLOSED_POLL_S = 0.05
 """How often it is asked about a command that has closed its streams and runs on."""
 _REST_S = 5.0
 """How long the last output of a command that has exited may take to arrive."""
+_SHORT_S = 10.0
+"""A short command takes 0.05 s on an idle machine."""
 _STREAMS = {1: "stdout", 2: "stderr"}
 _HEADER = 8
 LOST = (DockerException, OSError)
@@ -142,10 +144,10 @@ def _exit_status(api: Any, exec_id: str) -> _Status | None:
 
 
 def exec_exit_code(api: Any, container: str, argv: Sequence[str], user: str) -> int | None:
-    """Run a short trusted command whose output does not matter; None if it does not end in a few
-    seconds. Raises APIError, OSError.
+    """Run a short trusted command whose output does not matter; None if it cannot be started or does
+    not end in time. Raises APIError, OSError.
     """
-    command = Command(argv=argv, user=user, env={}, timeout_s=5.0, max_output_bytes=_CHUNK)
+    command = Command(argv=argv, user=user, env={}, timeout_s=_SHORT_S, max_output_bytes=_CHUNK)
     ran = run_exec(api, container, command)
     return ran.result.exit_code if ran.started else None
 

@@ -32,6 +32,7 @@ _KILL_ATTEMPTS = 4
 _KILLED = (0, 1)
 """Of `kill -9 -1`: something was there to kill, or nothing was."""
 _SIGKILLED = 137
+_AGENT_UID = docker_options.AGENT.partition(":")[0]
 _GONE = (404, 409)
 """The engine's answer when a container is gone, or being removed already."""
 _IN_FOLDER = 'cd -- "$1" && shift && exec "$@"'
@@ -54,7 +55,7 @@ class DockerSandbox:
         self.id = sandbox_id
         self._container, self._spec, self._base, self._events = container, spec, base, events
         self._api = container.client.api
-        self._agent_ran = self._closed = False
+        self._closed = False
         events.watch(container.id)
 
     def exec(
@@ -72,10 +73,7 @@ class DockerSandbox:
         command = self._command(
             argv, stdin, cwd, env, _UIDS[user], timeout_s=timeout_s, cap=max_output_bytes
         )
-        try:
-            return self._run(command)
-        finally:
-            self._agent_ran = True
+        return self._run(command)
 
     def read(self, path: str, limit_bytes: int) -> bytes:
         """The regular file at absolute `path`. Raises SandboxPathError."""
@@ -192,8 +190,7 @@ class DockerSandbox:
         except LOST as error:
             raise self._why_gone(ooms, str(error)) from error
         if not ran.started:
-            fault = SandboxDestroyed if self._agent_ran else SandboxGone
-            raise fault(f"sandbox {self.id}: no command can be started any more")
+            raise self._why_unusable("no command can be started any more")
         if ran.result.end is not End.EXITED and self._taken_by_oom(ooms):
             raise self._why_gone(ooms, "")
         return self._with_oom(ran.result, ooms)
@@ -218,14 +215,21 @@ class DockerSandbox:
 
     def _kill_left(self, user: str) -> None:
         """End everything the command left, detached or not. It needs no fork, so a full pids group
-        does not stop it. Raises APIError, OSError; SandboxDestroyed when the agent hinders it.
+        does not stop it. Raises APIError, OSError; SandboxDestroyed when the agent hinders it,
+        SandboxGone when the engine does.
         """
         for _ in range(_KILL_ATTEMPTS):
             argv = ["sh", "-c", "kill -9 -1"]
-            if exec_exit_code(self._api, self._container.id, argv, user) in _KILLED:
+            code = exec_exit_code(self._api, self._container.id, argv, user)
+            if code in _KILLED:
                 return
+            if code is None:
+                break
+        fault = self._why_unusable("what a command left cannot be ended")
+        if code == _SIGKILLED:
+            fault = SandboxDestroyed(f"sandbox {self.id}: its processes kill what should end them")
         self._remove()
-        raise SandboxDestroyed(f"sandbox {self.id}: its processes cannot be ended")
+        raise fault
 
     def _with_oom(self, result: ExecResult, before: int) -> ExecResult:
         if result.end is not End.EXITED or result.exit_code == 0:
@@ -252,6 +256,26 @@ class DockerSandbox:
             return bool(state["OOMKilled"]) and not state["Running"]
         told = self._events.await_oom(self._container.id, before, 0.0)
         return told and self._events.died(self._container.id)
+
+    def _why_unusable(self, message: str) -> SandboxError:
+        """Of a living container on a living engine: the agent has removed the shell or stops whatever
+        comes after it, by what the engine sees from outside; else the engine is at fault.
+        """
+        try:
+            rows = self._api.top(self._container.id, "-eo pid,uid,stat")["Processes"]
+            stopped = any(uid == _AGENT_UID and stat[0] == "T" for _, uid, stat in rows)
+            if stopped or self._shell_is_gone():
+                return SandboxDestroyed(f"sandbox {self.id}: {message}")
+        except LOST as error:
+            message = f"{message}: {error}"
+        return SandboxGone(f"sandbox {self.id}: {message}")
+
+    def _shell_is_gone(self) -> bool:
+        try:
+            archive, _ = self._api.get_archive(self._container.id, "/bin/sh")
+        except NotFound:
+            return True
+        return not any(archive)
 
     def _remove(self) -> None:
         try:

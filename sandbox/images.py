@@ -88,6 +88,8 @@ def cached_archive(cache: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             partial = Path(folder) / archive.name
             build_archive(partial)
+            for stale in cache.glob("starter-image-*.tar"):
+                stale.unlink(missing_ok=True)
             partial.rename(archive)
     return archive
 

@@ -344,6 +344,16 @@ def test_an_agent_that_kills_whatever_comes_after_it_loses_that_process_or_its_b
         assert not any("os.kill" in line for line in processes(api, ours(api, labels)[0]))
 
 
+def test_an_agent_that_stops_whatever_comes_after_it_loses_its_box(sandbox: DockerSandbox) -> None:
+    guard = "(setsid python3 -c '\nimport os, signal\nwhile True:\n"
+    guard += "  try: os.kill(-1, signal.SIGSTOP)\n  except OSError: pass' &); sleep 0.3; exit 0"
+    try:
+        sandbox.exec(["bash", "-c", guard], timeout_s=2)
+    except SandboxDestroyed:
+        return
+    assert run(sandbox, "echo here").stdout == b"here\n"
+
+
 def test_a_command_that_closes_its_streams_is_still_awaited(sandbox: DockerSandbox) -> None:
     result = run(sandbox, "echo out; exec >&- 2>&-; sleep 1.5; exit 5")
     assert (result.end, result.exit_code, result.stdout) == (End.EXITED, 5, b"out\n")
