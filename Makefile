@@ -5,7 +5,7 @@
 export VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo dev test docker-test lint bench screenshots lock clean
+.PHONY: help setup demo dev test docker-test kill-test lint bench screenshots lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -27,6 +27,10 @@ test: ## everything that must hold: lint, then all tests
 docker-test: ## the tests that need Docker, on an engine of their own
 	@scripts/setup.sh --tests
 	@scripts/docker_test.sh $(ARGS)
+
+kill-test: ## kill N workers (default 200) in every phase of a sandbox's life, then look for what is left
+	@scripts/setup.sh --tests
+	@KILLS=$(or $(N),200) scripts/docker_test.sh -s tests/sandbox/test_kills.py
 
 lint: ## style, types, layers, templates, migrations
 	@scripts/lint.sh

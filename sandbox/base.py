@@ -119,6 +119,10 @@ class Sandbox(Protocol):
         """
         ...
 
+    def renew(self, expires: float) -> None:
+        """Extend the lease to `expires`, Unix seconds; from any thread. Raises SandboxGone."""
+        ...
+
     def close(self) -> None:
         """Remove every trace: processes, mounts, files, cgroups. Safe to call twice; never raises."""
         ...

@@ -300,6 +300,12 @@ class BubblewrapSandbox:
             )
         return result.stdout
 
+    def renew(self, expires: float) -> None:
+        """Extend the lease to `expires`. Raises SandboxGone."""
+        if self._closed or self._record.revoked():
+            raise SandboxGone(f"sandbox {self.id}: closed, or taken by a reaper")
+        self._record.renew(expires)
+
     def close(self) -> None:
         """Remove every trace. Safe to call twice; never raises."""
         if self._closed:

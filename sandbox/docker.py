@@ -23,7 +23,7 @@ from sandbox.docker_options import BLANK, container_options
 from sandbox.docker_sandbox import DockerSandbox
 from sandbox.errors import SandboxUnavailable
 from sandbox.image_base import OUTSIDE_TESTS, files_base, image_base
-from sandbox.labels import LABEL, abandoned
+from sandbox.labels import LABEL, abandoned, lease_of
 
 SOCKET = "unix:///var/run/docker.sock"
 _API_TIMEOUT_S = 60
@@ -113,7 +113,8 @@ class DockerBackend:
             raise SandboxUnavailable(f"docker backend: {self._base_url}: {error}") from error
         removed, errors = [], []
         for row in found:
-            if not abandoned(row["Labels"], run=run):
+            lease = next(filter(None, map(lease_of, row["Names"] or ())), None)
+            if not abandoned(row["Labels"], run=run, expires=lease):
                 continue
             try:
                 api.remove_container(row["Id"], force=True, v=True)

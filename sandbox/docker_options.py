@@ -8,9 +8,10 @@ from typing import Any
 
 import docker
 
+from sandbox import docker_seccomp
 from sandbox.base import SandboxSpec
 from sandbox.image_base import OUTSIDE_TESTS
-from sandbox.labels import label_map
+from sandbox.labels import label_map, lease_name
 
 KEEP_ALIVE = ["tail", "-f", "/dev/null"]
 KEEPER = "65534:65534"
@@ -39,13 +40,14 @@ def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
     # The disk is memory, charged to who writes it: a full one must leave room to run.
     memory = (spec.memory_mib + spec.disk_mib + _SCRATCH_MIB) << 20
     return {
+        "name": lease_name(sandbox_id, spec.labels.expires),
         "command": KEEP_ALIVE,
         "entrypoint": [],
         "init": True,
         "user": KEEPER,
         "working_dir": "/",
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
+        "security_opt": ["no-new-privileges", f"seccomp={docker_seccomp.profile()}"],
         "network_mode": "none",
         "ipc_mode": "private",
         "hostname": "sandbox",

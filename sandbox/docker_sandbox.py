@@ -20,6 +20,7 @@ from sandbox.docker_events import EngineEvents
 from sandbox.docker_exec import LOST, Command, Ran, exec_exit_code, run_exec
 from sandbox.errors import End, SandboxDestroyed, SandboxError, SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
+from sandbox.labels import lease_name
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,13 @@ class DockerSandbox:
             cap=snapshot.MAX_PATCH_BYTES,
         )
         return snapshot.patch_of(self._run(command), self._spec.workdir)
+
+    def renew(self, expires: float) -> None:
+        """Extend the lease to `expires`. Raises SandboxGone."""
+        try:
+            self._api.rename(self._container.id, lease_name(self.id, expires))
+        except LOST as error:
+            raise SandboxGone(f"sandbox {self.id}: lease not renewed: {error}") from error
 
     def close(self) -> None:
         """Remove the container. Safe to call twice; never raises."""

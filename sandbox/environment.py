@@ -15,6 +15,7 @@ from sandbox.errors import OUTCOME_OF_END, Outcome, SandboxGone
 from sandbox.grading import Grade, GradeCache, grade
 from sandbox.limits import Limits, spec_of
 from sandbox.observations import FINISHED, error_observation, observation
+from sandbox.suspicion import suspicions
 from sandbox.task import Task
 from sandbox.trajectory import Action
 
@@ -47,6 +48,8 @@ class Environment:
         self._backend, self._limits = backend, limits
         self._spec: SandboxSpec = spec_of(task, labels=labels, limits=limits)
         self._sandbox: Sandbox | None = None
+        self.flags: frozenset[str] = frozenset()
+        """What the agent's commands so far are worth a reader's look for: `sandbox.suspicion`."""
 
     def reset(self) -> None:
         """A fresh sandbox with the task's repository. Raises SandboxUnavailable."""
@@ -93,6 +96,7 @@ class Environment:
 
     def _run(self, action: Action) -> ExecResult:
         if action.tool == "execute_bash":
+            self.flags |= suspicions(action.arguments["cmd"])
             argv, stdin = ["bash", "-c", action.arguments["cmd"]], None
         else:
             argv, stdin = (

@@ -9,10 +9,12 @@ from sandbox.errors import OUTCOME_OF_END, Outcome, SandboxGone, SandboxPathErro
 _TIMEOUT_S = 30.0
 _READ = 'test ! -L "$1" || exit 3; test -f "$1" || exit 4; exec head -c "$2" -- "$1"'
 _REFUSALS = {3: "is a symbolic link", 4: "is not a regular file"}
-_WRITE = (
-    'd=$(dirname -- "$1"); mkdir -p -- "$d" && t=$(mktemp -- "$d/.write-XXXXXX") && cat > "$t" '
-    '&& test "$(stat -c %s -- "$t")" = "$3" && chmod "$2" -- "$t" && mv -fT -- "$t" "$1"'
-)
+_WRITE = """
+d=$(dirname -- "$1"); mkdir -p -- "$d" && t=$(mktemp -- "$d/.write-XXXXXX") || exit 1
+cat > "$t" && test "$(stat -c %s -- "$t")" = "$3" && chmod "$2" -- "$t" && mv -fT -- "$t" "$1" && exit
+rm -f -- "$t"
+exit 1
+"""
 
 
 def read_file(sandbox: Sandbox, path: str, limit_bytes: int) -> bytes:

@@ -8,6 +8,7 @@ Nothing here talks to an engine.
 """
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,20 @@ from sandbox.base import SandboxLabels
 
 LABEL = "deepswe.studio"
 """The label that says "ours"; its value is the sandbox's id. The others are named below it."""
+
+
+_LEASE = re.compile(r"/?deepswe-[0-9a-f]+-(\d+)")
+
+
+def lease_name(sandbox_id: str, expires: float) -> str:
+    """A container's name, which says until when it is held: labels cannot be changed, a name can."""
+    return f"deepswe-{sandbox_id}-{expires:.0f}"
+
+
+def lease_of(name: str) -> float | None:
+    """Until when the container of that name is held; None if the name does not say."""
+    found = _LEASE.fullmatch(name)
+    return float(found[1]) if found else None
 
 
 def label_map(labels: SandboxLabels, sandbox_id: str) -> dict[str, str]:

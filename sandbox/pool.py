@@ -1,13 +1,16 @@
-"""Bounded admission to a backend: at most so many operations at once, and every sandbox closed when
-the pool is.
+"""Bounded admission to a backend: at most so many operations and starts at once, leases renewed
+while held, and every sandbox closed when the pool is.
 
 An engine's throughput is flat beyond about three operations a core, and more only adds latency
-(measured for Docker). A pool is itself a `Backend`, so callers need not know of it. Who may keep a
-sandbox is told by its labels and by `sandbox.reap`, not here.
+(measured for Docker); starts are the heaviest of them. A pool is itself a `Backend`, so callers need
+not know of it. It keeps no sandboxes in advance: docs/sandbox.md says why. What becomes of a sandbox
+whose lease has run out is `sandbox.reap`'s affair.
 """
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 from sandbox.base import (
@@ -19,35 +22,63 @@ from sandbox.base import (
     SandboxSpec,
     User,
 )
-from sandbox.errors import SandboxUnavailable
+from sandbox.errors import SandboxError, SandboxUnavailable
+
+log = logging.getLogger(__name__)
 
 OPERATIONS_PER_CORE = 3
+STARTS_PER_CORE = 2
+LEASE_S = 900.0
+"""How far ahead a lease is set: as long a silence of the holder, and anybody may remove its sandboxes."""
+RENEW_EVERY_S = 300.0
 
 
 class Pool:
     """A backend behind a gate; thread-safe."""
 
-    def __init__(self, backend: Backend, *, max_operations: int = 0) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        max_operations: int = 0,
+        lease_s: float = LEASE_S,
+        renew_every_s: float = RENEW_EVERY_S,
+    ) -> None:
+        cores = os.cpu_count() or 1
         self.name = backend.name
-        self._backend = backend
-        self._gate = threading.BoundedSemaphore(
-            max_operations or OPERATIONS_PER_CORE * (os.cpu_count() or 1)
-        )
+        self._backend, self._lease_s, self._renew_every_s = backend, lease_s, renew_every_s
+        operations = max_operations or OPERATIONS_PER_CORE * cores
+        self._gate = threading.BoundedSemaphore(operations)
+        self._starts = threading.BoundedSemaphore(min(operations, STARTS_PER_CORE * cores))
         self._lock = threading.Lock()
         self._leased: dict[str, PooledSandbox] = {}
-        self._closed = False
+        self._closed = threading.Event()
+        self._renewer: threading.Thread | None = None
 
     def create(self, spec: SandboxSpec) -> "PooledSandbox":
         """As the backend's, once admitted. Raises SandboxUnavailable, also once the pool is closed."""
-        with self._gate:
-            if self._closed:
+        # The wait for a start is outside the gate, so that commands pass by those who wait.
+        with self._starts, self._gate:
+            if self._closed.is_set():
                 raise SandboxUnavailable("the pool of sandboxes is closed")
             sandbox = PooledSandbox(self._backend.create(spec), self._gate, self._leased)
         with self._lock:
             self._leased[sandbox.id] = sandbox
-        if self._closed:
+            if self._renewer is None:
+                self._renewer = threading.Thread(target=self._renew, name="leases", daemon=True)
+                self._renewer.start()
+        if self._closed.is_set():
             sandbox.close()
         return sandbox
+
+    def _renew(self) -> None:
+        """Keep the leases of what is held ahead of the clock, until the pool is closed."""
+        while not self._closed.wait(self._renew_every_s):
+            for sandbox in list(self._leased.values()):
+                try:
+                    sandbox.renew(time.time() + self._lease_s)
+                except (SandboxError, OSError) as error:
+                    log.warning("%s", error)
 
     def hidden_files(self, spec: SandboxSpec) -> bytes:
         """As the backend's, once admitted: it may have to make the image's repository ready."""
@@ -65,7 +96,7 @@ class Pool:
 
     def close(self) -> None:
         """Close every sandbox that was given out, and give out no more. Safe to call twice."""
-        self._closed = True
+        self._closed.set()
         for sandbox in list(self._leased.values()):
             sandbox.close()
 
@@ -113,6 +144,10 @@ class PooledSandbox:
     def diff(self) -> bytes:
         with self._gate:
             return self._inner.diff()
+
+    def renew(self, expires: float) -> None:
+        """Not gated: a lease must not run out for want of a place."""
+        self._inner.renew(expires)
 
     def close(self) -> None:
         """Not gated: freeing must never wait for work."""

@@ -4,6 +4,7 @@ task, not to the agent.
 Pure: paths and file contents in, decisions out. Putting the files back is `sandbox.grading`'s work.
 """
 
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -18,10 +19,15 @@ _RUNNER_FILES = {
     ".pytest.toml",
     "tox.ini",
     "setup.cfg",
+    "run_tests.sh",
+    "run_tests.py",
 }
 _STARTUP_FILES = {"sitecustomize.py", "usercustomize.py"}
 _SHADOWED = {"pytest", "_pytest", "pluggy", "iniconfig"}
 """Top-level names that would stand in for the test runner itself."""
+_SHIM = re.compile(r"(python[\d.]*|pytest|py\.test)")
+"""File names that a search path would find in place of the interpreter or the runner."""
+_PLUGIN_FOLDERS = {".egg-info", ".dist-info"}
 
 
 class Protection(NamedTuple):
@@ -68,6 +74,10 @@ def _flag(change: Change, pyproject: tuple[str, str]) -> str:
     path = PurePosixPath(change.path)
     if path.name in _STARTUP_FILES or path.suffix == ".pth":
         return "startup_hook"
+    if path.name == "entry_points.txt" and path.parent.suffix in _PLUGIN_FOLDERS:
+        return "startup_hook"
+    if _SHIM.fullmatch(path.name):
+        return "path_shim"
     if path.name in _RUNNER_FILES or path.parts[0] in HIDDEN_TESTS or _shadows(path):
         return "edited_tests"
     if change.path == "pyproject.toml" and _pytest_table(pyproject[0]) != _pytest_table(

@@ -1,8 +1,11 @@
-"""Remove what sandboxes left behind: `python -m sandbox.reap` finds records whose holder is dead,
-or that have expired.
+"""Remove what sandboxes left behind: `python -m sandbox.reap` asks every backend that this machine
+can reach for those whose holder is dead or whose lease has run out.
 
-It reads locks, never guesses by process id. A sandbox's namespaces and files need no reaping: they
-die with their holder.
+How bubblewrap's are found is here: it reads the locks of their records, never guesses by process id,
+and namespaces and files need no reaping, since they die with their holder. How an engine's are found
+is that backend's own affair.
+
+Prints one JSON object. Exit code 0, or 1 when something could not be removed.
 """
 
 import argparse
@@ -15,7 +18,8 @@ from typing import Protocol
 
 from sandbox.base import BACKENDS, ReapReport, load_backend
 from sandbox.cgroups import Group
-from sandbox.records import STATE, Record, claim, read_records
+from sandbox.errors import SandboxUnavailable
+from sandbox.records import STATE, Record, claim, read_records, remove_torn
 
 
 class _Closable(Protocol):
@@ -26,6 +30,7 @@ def reap_records(state: Path, *, run: str | None, held: Mapping[str, _Closable])
     """Remove the sandboxes recorded in `state` that nobody may keep; `held` are those of the
     calling process.
     """
+    remove_torn(state)
     examined, removed, errors = 0, [], []
     for path, record in read_records(state):
         examined += 1
@@ -53,26 +58,44 @@ def _reap_one(path: Path, record: Record, run: str | None, own: _Closable | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    args = _options(argv)
+    examined = 0
+    removed: list[str] = []
+    errors: list[str] = []
+    unavailable: dict[str, str] = {}
+    options = {"bubblewrap": {"state": args.state}}
+    if args.engine:
+        options["docker"] = {"base_url": args.engine}
+    for name in [args.backend] if args.backend else BACKENDS:
+        try:
+            report = load_backend(name, **options.get(name, {})).reap(run=args.run)
+        except SandboxUnavailable as error:
+            unavailable[name] = str(error)
+            continue
+        examined += report.examined
+        removed += report.removed
+        errors += report.errors
+    # A backend that was asked for by name must answer; of the others, those that are in use do.
+    errors += [unavailable[args.backend]] if args.backend in unavailable else []
+    found = {"examined": examined, "removed": removed, "errors": errors}
+    print(json.dumps({**found, "unavailable": unavailable} if unavailable else found))
+    return 1 if errors else 0
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m sandbox.reap", description="Remove abandoned sandboxes."
     )
-    parser.add_argument("--backend", choices=sorted(BACKENDS), default="bubblewrap")
+    parser.add_argument("--backend", choices=sorted(BACKENDS), help="only this one's")
     parser.add_argument("--run", help="remove all sandboxes of this run, whoever holds them")
+    parser.add_argument("--engine", help="address of the Docker engine (default: the system's)")
     parser.add_argument(
         "--state",
         type=Path,
         default=STATE,
         help="folder of the records (bubblewrap; default: %(default)s)",
     )
-    args = parser.parse_args(argv)
-    options = {"state": args.state} if args.backend == "bubblewrap" else {}
-    report = load_backend(args.backend, **options).reap(run=args.run)
-    print(
-        json.dumps(
-            {"examined": report.examined, "removed": report.removed, "errors": report.errors}
-        )
-    )
-    return 1 if report.errors else 0
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

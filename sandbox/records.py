@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sandbox.base import SandboxLabels
@@ -38,10 +38,18 @@ class HeldRecord:
         state.mkdir(parents=True, exist_ok=True)
         self.path = state / f"{record.id}.json"
         partial = state / f"{record.id}.new"
+        self._record = record
         self._fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         os.write(self._fd, json.dumps(asdict(record)).encode())
         partial.rename(self.path)
+
+    def renew(self, expires: float) -> None:
+        """Write down a later expiry, in place: another file would not hold the lock."""
+        labels = replace(self._record.labels, expires=expires)
+        row = json.dumps(asdict(replace(self._record, labels=labels))).encode()
+        # Never shorter than what is there, so that a reader finds a whole record at any moment.
+        os.pwrite(self._fd, row.ljust(os.fstat(self._fd).st_size), 0)
 
     def revoked(self) -> bool:
         """A reaper has taken the sandbox away."""
@@ -51,6 +59,14 @@ class HeldRecord:
         with suppress(FileNotFoundError):
             self.path.unlink()
         os.close(self._fd)
+
+
+def remove_torn(state: Path) -> None:
+    """Remove records whose holder died while writing them: no sandbox was made yet."""
+    for partial in state.glob("*.new"):
+        with suppress(FileNotFoundError), claim(partial) as orphaned:
+            if orphaned and not partial.with_suffix(".json").exists():
+                partial.unlink(missing_ok=True)
 
 
 def read_records(state: Path) -> Iterator[tuple[Path, Record]]:

@@ -153,6 +153,7 @@ class Collector:
             rollout.reason = "the run was stopped"
         finally:
             environment.close()
+        rollout.flags |= environment.flags
         if rollout.outcome is Outcome.TASK and not self.stopping():
             self._grade(task, rollout, labels)
         elif rollout.outcome is Outcome.TASK:

@@ -81,6 +81,10 @@ def reporter(send: Send) -> object:
                     "test", report.nodeid, report.when, report.outcome, hasattr(report, "wasxfail")
                 )
 
+        def pytest_internalerror(self, excinfo: Any) -> None:
+            if excinfo.errisinstance(SystemExit):
+                send("left")
+
         def pytest_collection_finish(self, session: Any) -> None:
             send("collected", [item.nodeid for item in session.items])
 

@@ -2,17 +2,23 @@
 under a second.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sandbox.base import SandboxLabels, SandboxSpec
+from sandbox.base import Backend, Sandbox, SandboxLabels, SandboxSpec, load_backend
 from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.docker import SOCKET
+from sandbox.errors import SandboxUnavailable
 from sandbox.limits import Limits
 from sandbox.rootfs import COMPOSED_IMAGE
 from sandbox.task import Task
+from tests.sandbox.contract import EXCEPTIONS
+
+EVERY_BACKEND = ["bubblewrap", pytest.param("docker", marks=pytest.mark.docker)]
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +26,37 @@ def bubblewrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BubblewrapB
     backend = BubblewrapBackend(state=tmp_path_factory.mktemp("sandboxes"))
     yield backend
     backend.close()
+
+
+@pytest.fixture(scope="session")
+def docker_backend() -> Iterator[Backend]:
+    made = load_backend("docker", base_url=os.environ.get("DOCKER_HOST", SOCKET))
+    try:
+        made.reap()
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=EVERY_BACKEND)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn; a promise that one is known not to keep must fail there."""
+    found: Backend = request.getfixturevalue(_FIXTURES[request.param])
+    name = getattr(request.function, "__name__", "")
+    if why := EXCEPTIONS.get((found.name, name)):
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
+    return found
+
+
+_FIXTURES = {"bubblewrap": "bubblewrap", "docker": "docker_backend"}
+
+
+@pytest.fixture
+def sandbox(backend: Backend, spec: SandboxSpec) -> Iterator[Sandbox]:
+    made = backend.create(spec)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""Real attacks on real sandboxes. docs/sandbox.md says the outcome and reward of each; these tests
-hold it to that.
+"""Real attacks on real sandboxes of every backend. docs/sandbox.md says the outcome, reward and flags of each;
+these tests hold it to that.
 """
 
 import re
@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-from sandbox.base import SandboxLabels
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.base import Backend, SandboxLabels
+from sandbox.docker_options import KEEPER
+from sandbox.docker_sandbox import DockerSandbox
 from sandbox.environment import Environment, Grade, Limits, StepResult, grade
 from sandbox.errors import Outcome
 from sandbox.namespaces import host_uid
@@ -50,9 +51,7 @@ class Arena:
     affected.
     """
 
-    def __init__(
-        self, task: Task, backend: BubblewrapBackend, labels: SandboxLabels, limits: Limits
-    ) -> None:
+    def __init__(self, task: Task, backend: Backend, labels: SandboxLabels, limits: Limits) -> None:
         self._task, self._backend, self._labels, self._limits = task, backend, labels, limits
         self.attacker, self._neighbour = (
             Environment(task, backend, labels=labels, limits=limits) for _ in range(2)
@@ -86,7 +85,8 @@ class Arena:
         noticed nothing.
         """
         graded, row = self.grade(), documented()[name]
-        assert (graded.outcome.name, graded.reward, graded.flags) == (
+        flags = graded.flags | self.attacker.flags
+        assert (graded.outcome.name, graded.reward, flags) == (
             row.outcome,
             row.reward,
             row.flags,
@@ -95,29 +95,34 @@ class Arena:
         return graded
 
     def processes_left(self) -> list[str]:
+        """What runs in the attacker's sandbox between its commands, as the host sees it."""
         sandbox = self.attacker._sandbox
+        if isinstance(sandbox, DockerSandbox):
+            rows = sandbox._api.top(sandbox._container.id, "-eo pid,uid,args")["Processes"]
+            return [args for _, uid, args in rows if uid != KEEPER.partition(":")[0]]
         assert sandbox is not None
-        uid = host_uid(sandbox.id)
-        left = []
-        for proc in Path("/proc").glob("[0-9]*"):
-            try:
-                dead = "State:\tZ" in (proc / "status").read_text()
-                if proc.stat().st_uid == uid and not dead:
-                    left.append((proc / "comm").read_text())
-            except OSError:
-                continue
-        return left
+        return processes_of(host_uid(sandbox.id))
 
     def close(self) -> None:
         self.attacker.close()
         self._neighbour.close()
 
 
+def processes_of(uid: int) -> list[str]:
+    left = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            dead = "State:\tZ" in (proc / "status").read_text()
+            if proc.stat().st_uid == uid and not dead:
+                left.append((proc / "comm").read_text())
+        except OSError:
+            continue
+    return left
+
+
 @pytest.fixture
-def arena(
-    task: Task, bubblewrap: BubblewrapBackend, labels: SandboxLabels, limits: Limits
-) -> Iterator[Arena]:
-    made = Arena(task, bubblewrap, labels, limits)
+def arena(task: Task, backend: Backend, labels: SandboxLabels, limits: Limits) -> Iterator[Arena]:
+    made = Arena(task, backend, labels, limits)
     yield made
     made.close()
 
@@ -129,9 +134,9 @@ def short(limits: Limits) -> Limits:
 
 @pytest.fixture
 def brief_arena(
-    task: Task, bubblewrap: BubblewrapBackend, labels: SandboxLabels, short: Limits
+    task: Task, backend: Backend, labels: SandboxLabels, short: Limits
 ) -> Iterator[Arena]:
-    made = Arena(task, bubblewrap, labels, short)
+    made = Arena(task, backend, labels, short)
     yield made
     made.close()
 
@@ -278,9 +283,11 @@ def test_code_that_patches_the_test_runner_is_caught(arena: Arena) -> None:
     assert arena.check("code that patches pytest").flags == {"tampered"}
 
 
-def test_code_that_exits_the_test_run_early_earns_nothing(arena: Arena) -> None:
-    arena.write("calc.py", "import os\nos._exit(0)")
-    assert "ended early" in arena.check("code that exits the test run").reason
+@pytest.mark.parametrize("leave", ["import os\nos._exit(0)", "import sys\nsys.exit(0)"])
+def test_code_that_exits_the_test_run_early_earns_nothing(arena: Arena, leave: str) -> None:
+    arena.write("calc.py", leave)
+    graded = arena.check("code that exits the test run")
+    assert "ended early" in graded.reason or "does not agree" in graded.reason
 
 
 def test_code_that_writes_to_the_report_is_not_believed(arena: Arena) -> None:
@@ -293,9 +300,58 @@ def test_code_that_writes_to_the_report_is_not_believed(arena: Arena) -> None:
     arena.check("code that writes to the report")
 
 
-def test_a_startup_hook_is_removed_and_flagged(arena: Arena) -> None:
-    arena.write("sitecustomize.py", "import calc; calc.add = lambda a, b: a + b")
-    arena.check("sitecustomize and .pth files")
+CHEAT = "import calc; calc.add = lambda a, b: a + b"
+
+
+def test_a_sitecustomize_is_removed_and_flagged(arena: Arena) -> None:
+    arena.write("sitecustomize.py", CHEAT)
+    arena.write("usercustomize.py", CHEAT)
+    arena.check("sitecustomize")
+
+
+def test_a_pth_file_is_removed_and_flagged(arena: Arena) -> None:
+    arena.write("cheat.pth", CHEAT)
+    arena.bash(f"d=$(python3 -m site --user-site); mkdir -p $d; echo '{CHEAT}' > $d/cheat.pth")
+    arena.check("a .pth file")
+
+
+def test_a_pytest_plugin_by_entry_point_is_removed_and_flagged(arena: Arena) -> None:
+    arena.write("cheat.py", "def pytest_pyfunc_call(pyfuncitem): return True")
+    arena.write("cheat-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: cheat\nVersion: 1.0")
+    arena.write("cheat-1.0.dist-info/entry_points.txt", "[pytest11]\ncheat = cheat")
+    arena.check("a pytest plugin by entry point")
+
+
+def test_shims_on_the_search_path_are_not_run(arena: Arena) -> None:
+    for name in ("python3", "pytest", "bin/python"):
+        arena.write(name, "#!/bin/sh\necho '1 passed'; exit 0")
+    arena.bash("chmod +x python3 pytest bin/python; mkdir -p ~/bin; cp python3 pytest ~/bin")
+    arena.bash("echo 'PATH=/testbed:/testbed/bin:~/bin:$PATH' | tee ~/.bashrc ~/.profile")
+    arena.check("PATH shims for python and pytest")
+
+
+def test_the_fix_is_in_no_corner_of_git(arena: Arena) -> None:
+    step = arena.bash(
+        "git log --all --reflog --format=%H; git fsck --lost-found; git stash list; git tag; "
+        "ls .git/logs .git/packed-refs .git/ORIG_HEAD 2>/dev/null"
+    )
+    lines = step.observation.split("[STDOUT]\n")[1].splitlines()
+    assert len(lines[0]) == 40
+    assert [line for line in lines[1:] if not line.startswith(("[STDERR]", "Checking"))] == []
+    arena.check("git history with the fix")
+
+
+def test_a_run_script_of_the_agents_is_not_run(arena: Arena) -> None:
+    for path in ("/opt/tools/run_tests.py", "/run_tests.sh"):
+        assert arena.bash(f"echo 'exit 0' > {path}").exit_code != 0
+    arena.write("run_tests.sh", "echo '2 passed'; exit 0")
+    arena.check("overwritten run script")
+
+
+def test_a_forged_log_is_kept_and_flagged_and_not_believed(arena: Arena) -> None:
+    lines = "PASSED r2e_tests/test_1.py::test_small\n===== 2 passed in 0.01s ====="
+    arena.write("calc.py", f"def add(a, b):\n    print({lines!r})\n    return 0")
+    assert b"2 passed in" in arena.check("forged log lines").log
 
 
 def test_a_memory_hog_is_killed_alone(arena: Arena) -> None:

@@ -53,6 +53,7 @@ def start_holder(state: Path) -> tuple[subprocess.Popen[str], list[str]]:
 
 def reap(state: Path, *options: str) -> dict[str, list[str]]:
     argv = [sys.executable, "-m", "sandbox.reap", "--state", str(state), *options]
+    argv += ["--backend", "bubblewrap"]
     report: dict[str, list[str]] = json.loads(subprocess.check_output(argv, cwd=ROOT))
     return report
 
@@ -120,3 +121,13 @@ def test_an_expired_sandbox_is_closed_by_its_own_backend(
     kept.close()
     assert list(state.glob("*")) == []
     backend.close()
+
+
+def test_every_backend_that_answers_is_reaped_and_the_others_are_named(state: Path) -> None:
+    argv = [sys.executable, "-m", "sandbox.reap", "--state", str(state)]
+    argv += ["--engine", "unix:///no/such.sock"]
+    found = json.loads(subprocess.check_output(argv, cwd=ROOT))
+    assert (found["examined"], found["removed"], found["errors"]) == (0, [], [])
+    assert "/no/such.sock" in found["unavailable"]["docker"]
+    asked = subprocess.run([*argv, "--backend", "docker"], cwd=ROOT, capture_output=True)
+    assert asked.returncode == 1

@@ -1,0 +1,111 @@
+"""Workers killed by SIGKILL in every phase of a sandbox's life: after the reaper, nothing of theirs is left.
+
+KILLS says how many; `make kill-test N=200` runs many. The moments are spread evenly over the phases and at random
+within each.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import docker
+import pytest
+
+from sandbox.docker import SOCKET
+from sandbox.labels import LABEL
+from sandbox.namespaces import host_uid
+from sandbox.records import read_records
+from tests.docker_engine import DockerEngine
+from tests.sandbox.doomed_worker import PHASES, backend_at
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("KILLS", "20"))
+AT_ONCE = 4
+LONGEST_S = {"create": 0.8, "exec": 0.6, "diff": 0.4, "grade": 1.0, "close": 0.3}
+"""About how long each phase takes: the moment of death is drawn from it."""
+SETTLE_S = 20.0
+
+
+def kill_one(name: str, place: str, phase: str, moment: float) -> str:
+    """Start a worker, kill it `moment` of the way through `phase`; the phase, if it got there."""
+    argv = [sys.executable, "-m", "tests.sandbox.doomed_worker", name, place, phase]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout
+        entered = worker.stdout.readline().strip()
+        time.sleep(moment * LONGEST_S[phase])
+        worker.send_signal(signal.SIGKILL)
+        worker.communicate()
+        assert worker.returncode == -signal.SIGKILL
+    return entered
+
+
+def kill_many(name: str, place: str) -> None:
+    rng = random.Random(KILLS)
+    phases = [PHASES[number % len(PHASES)] for number in range(KILLS)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        entered = list(pool.map(lambda p: kill_one(name, place, p, rng.random()), phases))
+    assert entered == phases
+
+
+def reap_until_clean(name: str, place: str, traces: Callable[[], list[str]]) -> int:
+    """How many sandboxes the reaper removed; fails if traces stay."""
+    backend, removed = backend_at(name, place), 0
+    deadline = time.monotonic() + SETTLE_S
+    while time.monotonic() < deadline:
+        report = backend.reap()
+        assert report.errors == ()
+        removed += len(report.removed)
+        if not traces():
+            break
+        time.sleep(0.5)
+    backend.close()
+    assert traces() == []
+    return removed
+
+
+def test_killed_workers_leave_nothing_of_bubblewrap(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    kill_many("bubblewrap", str(state))
+    ids = [record.id for _, record in read_records(state)]
+    uids = {host_uid(i) for i in ids} if os.geteuid() == 0 else set()
+
+    def traces() -> list[str]:
+        owned = [proc for proc in Path("/proc").glob("[0-9]*") if _uid(proc) in uids]
+        groups = [g for i in ids for g in Path("/sys/fs/cgroup").rglob(f"deepswe-{i}")]
+        return [str(path) for path in (*owned, *groups, *state.glob("*"))]
+
+    removed = reap_until_clean("bubblewrap", str(state), traces)
+    assert removed == len(ids) > 0
+    print(f"bubblewrap: {KILLS} workers killed, {removed} sandboxes reaped, nothing left")
+
+
+def _uid(proc: Path) -> int:
+    try:
+        return -1 if "State:\tZ" in (proc / "status").read_text() else proc.stat().st_uid
+    except OSError:
+        return -1
+
+
+@pytest.mark.docker
+def test_killed_workers_leave_nothing_of_docker() -> None:
+    url = os.environ.get("DOCKER_HOST", SOCKET)
+    engine = DockerEngine.at(url)
+    kill_many("docker", url)
+
+    def traces() -> list[str]:
+        if engine is not None:
+            return engine.leftovers()
+        client = docker.DockerClient(base_url=url)
+        left = client.api.containers(all=True, filters={"label": f"{LABEL}.run=doomed"})
+        client.close()
+        return [row["Id"] for row in left]
+
+    removed = reap_until_clean("docker", url, traces)
+    assert removed > 0
+    print(f"docker: {KILLS} workers killed, {removed} sandboxes reaped, nothing left")
