@@ -43,8 +43,8 @@ class Bases:
 
 def _key(spec: SandboxSpec) -> str:
     """Equal for specifications with the same base commit."""
-    own = (spec.hidden, spec.setup_patch, spec.base_commit)
-    made_of = hashlib.sha256(repr((spec.docker_image, spec.workdir, *own)).encode())
+    own = (spec.docker_image, spec.workdir, spec.hidden, spec.setup_patch, spec.base_commit)
+    made_of = hashlib.sha256(repr(own).encode())
     for name, data in sorted(spec.files.items()):
         made_of.update(repr((name, len(data))).encode())
         made_of.update(data)

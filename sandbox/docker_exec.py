@@ -152,6 +152,14 @@ def exec_exit_code(api: Any, container: str, argv: Sequence[str], user: str) -> 
     return ran.result.exit_code if ran.started else None
 
 
+def _came_with_answer(response: Any) -> bytes:
+    """Output that arrived in one piece with the engine's HTTP answer: it lies in the reader of that answer, and not in the
+    socket any more. Were it left there, every frame behind it would be misread.
+    """
+    answer = getattr(response, "_response", None)
+    return bytes(answer.raw._fp.fp.peek()) if answer is not None else b""
+
+
 class _Stream:
     """The hijacked connection of one command."""
 
@@ -161,12 +169,13 @@ class _Stream:
         self._socket.setblocking(False)
         self._stdin = memoryview(stdin or b"")
         self._writing = stdin is not None
-        self._raw = bytearray()
+        self._raw = bytearray(_came_with_answer(response))
         self._left, self._name = 0, ""
         self.kept = {"stdout": bytearray(), "stderr": bytearray()}
         self.overflowed: set[str] = set()
         self.ended = False
         """The engine has closed the stream: no more output can come."""
+        self._parse()
 
     def run(self, deadline: float, exited: Callable[[], bool]) -> End | None:
         """None when the stream ended or the command has exited; else why it was given up."""
@@ -212,6 +221,11 @@ class _Stream:
         except ConnectionResetError:
             return False
         self._raw += chunk
+        self._parse()
+        return bool(chunk)
+
+    def _parse(self) -> None:
+        """Keep what the frames that have arrived hold."""
         while self._raw:
             if not self._left:
                 if len(self._raw) < _HEADER:
@@ -223,7 +237,6 @@ class _Stream:
             del self._raw[: len(part)]
             self._left -= len(part)
             self._keep(part)
-        return bool(chunk)
 
     def _keep(self, part: bytes) -> None:
         kept = self.kept[self._name]

@@ -46,11 +46,15 @@ _ATTEMPTS = 2
 """
 _APPLY_TIMEOUT_S = 60.0
 
-_APPLY = """
+_BEFORE = "refs/studio/before"
+"""The tree as it was, with what an image's repository ignores (its `.venv`): none of that is the patch's."""
+_APPLY = f"""
 set -e
+git add -A -f .
+git update-ref {_BEFORE} "$(git write-tree)"
 git apply --whitespace=nowarn -p1 - || exit 9
 git add -A -f .
-git diff --cached --name-status -z --no-renames HEAD
+git diff --cached --name-status -z --no-renames {_BEFORE}
 """
 
 
@@ -181,7 +185,7 @@ def _undo(sandbox: Sandbox, protection: Protection) -> None:
             "--literal-pathspecs",
             "checkout",
             "-q",
-            "HEAD",
+            _BEFORE,
             "--pathspec-from-file=-",
             "--pathspec-file-nul",
         ]

@@ -18,6 +18,7 @@ OUTSIDE_TESTS = "/r2e_tests"
 """Where published R2E-Gym images hold the hidden tests: outside the repository, in reach of every program. A backend hides
 it from every sandbox."""
 _SCRATCH = "/tmp/base"  # noqa: S108
+_TAR_END = bytes(1024)
 _COPY = 'if [ "$1" != . ]; then (cd "$1" && tar -cf - .) | tar -xf - --no-same-owner; fi'
 
 _HIDE = """
@@ -84,7 +85,7 @@ def image_base(blank: Blank, spec: SandboxSpec, *, testbed: str, tests: str) -> 
     blank.run_git(["sh", "-c", _HIDE, "sh", _SCRATCH, tests, *spec.hidden])
     blank.run_git(["sh", "-c", _SCRUB, "sh", spec.base_commit, _SCRATCH], spec.setup_patch)
     _assert_scrubbed(blank, spec)
-    hidden = blank.run_git(["tar", "-cf", "-", "--sort=name", "-C", f"{_SCRATCH}/hidden", "."])
+    hidden = _archive(blank, "-C", f"{_SCRATCH}/hidden", ".")
     return _packed(blank, hidden)
 
 
@@ -105,7 +106,13 @@ def _git(blank: Blank, *arguments: str) -> list[str]:
 
 def _packed(blank: Blank, hidden: bytes) -> snapshot.Base:
     return snapshot.Base(
-        testbed=blank.run_git(["tar", "-cf", "-", "--sort=name", "."]),
-        git=blank.run_git(["tar", "-cf", "-", "--sort=name", "-C", ".git", "."]),
-        hidden=hidden,
+        testbed=_archive(blank, "."), git=_archive(blank, "-C", ".git", "."), hidden=hidden
     )
+
+
+def _archive(blank: Blank, *arguments: str) -> bytes:
+    """A whole tar archive: what is cut short must not be kept as a base."""
+    data = blank.run_git(["tar", "-cf", "-", "--sort=name", *arguments])
+    if not data.endswith(_TAR_END):
+        raise SandboxUnavailable(f"base commit: {len(data)} bytes of an archive arrived: try again")
+    return data

@@ -69,9 +69,11 @@ def load_into(engine: str, folder: Path) -> None:
     for image in sorted((folder / "images").iterdir()):
         repository, _, tag = unquote(image.name).partition(":")
         container = client.containers.create(COMPOSED_IMAGE, ["true"])
-        container.put_archive("/", _archive(image))
-        container.commit(repository, tag)
-        container.remove()
+        try:
+            container.put_archive("/", _archive(image))
+            container.commit(repository, tag)
+        finally:
+            container.remove()
     client.close()
 
 
