@@ -5,10 +5,10 @@
 export VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo dev test lint bench screenshots lock clean
+.PHONY: help setup demo dev test cluster-test lint bench screenshots lock clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 
 setup: ## install everything that a run needs
 	@scripts/setup.sh
@@ -23,6 +23,10 @@ test: ## everything that must hold: lint, then all tests
 	@scripts/setup.sh --tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest
+
+cluster-test: ## the sandbox on a real Kubernetes: one built and started here (root, Debian), or that of KUBECONFIG
+	@scripts/setup.sh --tests
+	@$(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -m k8s tests/sandbox tests/cluster $(ARGS)
 
 lint: ## style, types, layers, templates, migrations
 	@scripts/lint.sh

@@ -15,17 +15,29 @@ from sandbox.errors import End, SandboxError, SandboxPathError, SandboxUnavailab
 
 
 @pytest.fixture(
-    scope="session", params=["bubblewrap", pytest.param("docker", marks=pytest.mark.docker)]
+    scope="session",
+    params=[
+        "bubblewrap",
+        pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("kubernetes", marks=pytest.mark.k8s),
+    ],
 )
-def backend(request: pytest.FixtureRequest, bubblewrap: BubblewrapBackend) -> Backend:
+def backend(request: pytest.FixtureRequest, bubblewrap: BubblewrapBackend) -> Iterator[Backend]:
     if request.param == "bubblewrap":
-        return bubblewrap
+        yield bubblewrap
+        return
+    if request.param == "kubernetes":
+        options = request.getfixturevalue("kubernetes_options")
+        cluster = load_backend("kubernetes", **options)
+        yield cluster
+        cluster.close()
+        return
     made = load_backend("docker", base_url=os.environ.get("DOCKER_HOST", SOCKET))
     try:
         made.reap()
     except SandboxUnavailable as error:
         pytest.skip(str(error))
-    return made
+    yield made
 
 
 @pytest.fixture

@@ -1,0 +1,135 @@
+"""Back-off and the watch against a stand-in for an API server, which answers what a script says.
+
+`Script` is no cluster: it stands for one that is busy, or that has forgotten a version, when the test wants it to.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from sandbox.kubernetes_api import Api, ApiError
+from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes_watch import PodWatch
+
+Answer = tuple[int, list[dict[str, Any]]]
+
+
+class Script:
+    """Stands in for an API server: one answer a request, in order; the last is repeated."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.answers: list[Answer] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                script.answer(self)
+
+            do_POST = do_DELETE = do_GET
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+        path = tmp_path / "kubeconfig"
+        url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        config = {
+            "clusters": [{"name": "c", "cluster": {"server": url}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        path.write_text(json.dumps(config))
+        self.api = Api(KubernetesOptions(kubeconfig=str(path)))
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        query = {k: v[0] for k, v in parse_qs(urlsplit(handler.path).query).items()}
+        self.requests.append((handler.command, query))
+        status, things = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        body = b"\n".join(json.dumps(thing).encode() for thing in things) + b"\n"
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Script]:
+    made = Script(tmp_path)
+    yield made
+    made.close()
+
+
+def refusal(code: int, message: str = "later") -> Answer:
+    return code, [{"kind": "Status", "code": code, "message": message}]
+
+
+POD = {"metadata": {"name": "p", "resourceVersion": "6"}, "status": {"phase": "Pending"}}
+
+
+def test_a_busy_server_is_asked_again(script: Script) -> None:
+    script.answers = [refusal(429), refusal(500), refusal(503), (200, [{"ok": True}])]
+    assert script.api.call("GET", script.api.path("pods")) == {"ok": True}
+    assert len(script.requests) == 4
+
+
+@pytest.mark.parametrize("code", [400, 403, 404, 422])
+def test_a_refusal_is_final(script: Script, code: int) -> None:
+    script.answers = [refusal(code, "exceeded quota")]
+    with pytest.raises(ApiError, match=rf"{code}: exceeded quota"):
+        script.api.call("POST", script.api.path("pods"), body=POD)
+    assert len(script.requests) == 1
+
+
+def test_a_creation_whose_answer_was_lost_finds_its_own_object(script: Script) -> None:
+    exists = refusal(409, 'pods "p" already exists')
+    script.answers = [refusal(503), exists, (200, [POD])]
+    assert script.api.call("POST", script.api.path("pods"), body=POD) == POD
+    assert [method for method, _ in script.requests] == ["POST", "POST", "GET"]
+
+
+def test_a_name_that_somebody_else_took_is_an_error(script: Script) -> None:
+    script.answers = [refusal(409, 'pods "p" already exists')]
+    with pytest.raises(ApiError, match="already exists"):
+        script.api.call("POST", script.api.path("pods"), body=POD)
+    assert len(script.requests) == 1
+
+
+def test_a_watch_resumes_where_it_ended_and_lists_again_when_that_is_forgotten(
+    script: Script,
+) -> None:
+    listed = (200, [{"metadata": {"resourceVersion": "5"}, "items": []}])
+    added = (200, [{"type": "ADDED", "object": POD}])
+    forgotten = (200, [{"type": "ERROR", "object": {"code": 410, "message": "too old"}}])
+    empty = (200, [{"metadata": {"resourceVersion": "9"}, "items": []}])
+    quiet = (200, [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "9"}}}])
+    script.answers = [listed, added, forgotten, empty, quiet]
+    watch = PodWatch(script.api, "a=b")
+    watch.expect("p")
+    status = watch.wait_for("p", lambda s: bool(s.dead), 10)
+    assert status is not None
+    assert status.dead == "the pod was deleted"
+    deadline = time.monotonic() + 10
+    while len(script.requests) < 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    watch.close()
+    kinds = [(q.get("watch", ""), q.get("resourceVersion", "")) for _, q in script.requests[:5]]
+    assert kinds == [("", ""), ("true", "5"), ("true", "6"), ("", ""), ("true", "9")]
