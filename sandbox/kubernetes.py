@@ -27,10 +27,10 @@ from sandbox.kubernetes_watch import PodWatch
 _PREPARE_TIMEOUT_S = 60.0
 _PREPARE = """
 set -e
-chown 1000:1000 "$1" /home/agent
 chmod 755 "$1" /home/agent
 chmod 1777 /tmp /dev/shm
 chmod 700 /run/studio
+chown 1000:1000 "$1" /home/agent
 cd "$1"
 exec setpriv --reuid=1000 --regid=1000 --clear-groups --no-new-privs tar -xf - --no-same-owner
 """

@@ -56,10 +56,12 @@ def _abandoned(annotations: Mapping[str, str], run: str | None) -> bool:
     return host == socket.gethostname() and pid.isdigit() and not os.path.exists(f"/proc/{pid}")  # noqa: PTH110
 
 
-def delete(api: Api, kind: str, name: str) -> str:
+def delete(api: Api, kind: str, name: str, *, group: str = "api/v1") -> str:
     """Why it is still there; empty when it is not, or is on its way out."""
     try:
-        api.call("DELETE", api.path(kind, name), query={"propagationPolicy": "Background"})
+        api.call(
+            "DELETE", api.path(kind, name, group=group), query={"propagationPolicy": "Background"}
+        )
     except ApiError as error:
         if error.status != 404:
             log.warning("%s %s not removed; a reaper will try again: %s", kind, name, error)

@@ -57,9 +57,15 @@ def read_status(pod: dict[str, Any], *, deleted: bool = False) -> PodStatus:
         dead=_cause(status, terminated, removed, reason),
         oom=oom,
         agents_doing=oom or own_storage,
-        image_problem=_sentence(waiting) if reason in _UNSTARTABLE else "",
+        image_problem=image_problem(state),
         waiting=_sentence(waiting) or _unscheduled(status),
     )
+
+
+def image_problem(state: dict[str, Any]) -> str:
+    """Why a container in this state waits in vain for its image; empty when it does not."""
+    waiting = state.get("waiting") or {}
+    return _sentence(waiting) if waiting.get("reason") in _UNSTARTABLE else ""
 
 
 def _own_storage(message: str) -> bool:
