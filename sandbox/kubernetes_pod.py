@@ -18,8 +18,10 @@ from sandbox.kubernetes_status import CONTAINER
 
 PREFIX = "deepswe.studio"
 VOLUME = "disk"
-_KEEP_ALIVE = "trap '' CHLD; exec tail -f /dev/null"
-"""Root's first process. Ignoring SIGCHLD makes the kernel reap orphans, which would count against the process limit."""
+KEEP_ALIVE = "trap '' CHLD; exec tail -f /dev/null"
+"""Root's first process. Ignoring SIGCHLD makes the kernel reap orphans, which would count against the process limit;
+of the shells only bash passes that on to `tail`.
+"""
 _CAPABILITIES = ("CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID")
 """Of root in the container alone: to lay out the folders, to become the agent, to end what it started."""
 PRIVATE = "/run/studio"
@@ -102,7 +104,7 @@ def pod(
             "annotations": annotations_of(spec.labels),
             "ownerReferences": [owner],
         },
-        "spec": pod_spec(spec, options, ["/bin/sh", "-c", _KEEP_ALIVE]),
+        "spec": pod_spec(spec, options, ["bash", "-c", KEEP_ALIVE]),
     }
 
 
