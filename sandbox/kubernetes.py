@@ -8,32 +8,42 @@ the cluster's doing, and is tried out before the first sandbox (`sandbox.kuberne
 
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from sandbox import kubernetes_pod, repository, snapshot
+from sandbox import kubernetes_pod, snapshot
 from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, SandboxSpec, User
+from sandbox.bases import Bases
 from sandbox.errors import SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
+from sandbox.image_base import BLANK, OUTSIDE_TESTS, files_base, image_base
 from sandbox.kubernetes_api import Api, ApiError
 from sandbox.kubernetes_command import ENV, PodCommands
 from sandbox.kubernetes_options import KubernetesOptions
-from sandbox.kubernetes_pod import PREFIX
+from sandbox.kubernetes_pod import PREFIX, SCRATCH
 from sandbox.kubernetes_probe import probe
 from sandbox.kubernetes_reap import delete, reap_pods
 from sandbox.kubernetes_start import start_pod
+from sandbox.kubernetes_supervisor import GIT_GROUP, PodUser
 from sandbox.kubernetes_watch import PodWatch
+from sandbox.labels import LABEL
 
-_PREPARE_TIMEOUT_S = 60.0
-_PREPARE = """
+_TRUSTED_TIMEOUT_S = 60.0
+_MAX_TREE_BYTES = 1 << 30
+_PREPARE = f"""
 set -e
 chmod 755 "$1" /home/agent
 chmod 1777 /tmp /dev/shm
 chmod 700 /run/studio
 chown 1000:1000 "$1" /home/agent
+chmod 770 {SCRATCH}
+chown 0:{GIT_GROUP} {SCRATCH}
 cd "$1"
 exec setpriv --reuid=1000 --regid=1000 --clear-groups --no-new-privs tar -xf - --no-same-owner
 """
+_DIFF = 'mkdir -p "$2" && sh -c "$1" sh "$2" "$3"; code=$?; rm -rf -- "$2"; exit $code'
 
 
 class KubernetesBackend:
@@ -48,20 +58,40 @@ class KubernetesBackend:
         self._known: tuple[Api, PodWatch] | None = None
         self._probed = False
         self._owners: dict[str, str] = {}
-        self._bases = repository.Bases()
+        self._bases = Bases(self._build_base)
 
     def create(self, spec: SandboxSpec) -> "KubernetesSandbox":
-        """A pod with `spec.files` as its base commit. Raises SandboxUnavailable."""
-        try:
+        """A pod with `spec.files`, or the image's own repository, as its base commit. Raises SandboxUnavailable."""
+        with self._answering(spec):
             self._probe_once(spec)
-            raw = snapshot.Base(snapshot.pack(spec.files), b"")
-            base = self._bases.of(spec, lambda: self._create(spec, raw))
-            return self._create(spec, base)
+            return self._create(spec, self._bases.of(spec))
+
+    def hidden_files(self, spec: SandboxSpec) -> bytes:
+        """See `Backend.hidden_files`. Raises SandboxUnavailable."""
+        with self._answering(spec):
+            return self._bases.of(spec).hidden
+
+    @contextmanager
+    def _answering(self, spec: SandboxSpec) -> Iterator[None]:
+        """What the API server refuses is a sandbox that cannot be had."""
+        try:
+            yield
         except ApiError as error:
             raise SandboxUnavailable(
                 f"docker_image {spec.docker_image!r}: no pod in namespace "
                 f"{self.options.namespace!r}: {error}"
             ) from error
+
+    def _build_base(self, spec: SandboxSpec) -> snapshot.Base:
+        # An image's repository is seen where no volume lies over it.
+        seen = spec if spec.files else replace(spec, workdir=BLANK)
+        blank = self._create(seen, snapshot.Base(snapshot.pack(spec.files), b""))
+        try:
+            if spec.files:
+                return files_base(blank)
+            return image_base(blank, spec, testbed=spec.workdir, tests=OUTSIDE_TESTS)
+        finally:
+            blank.close()
 
     def _create(self, spec: SandboxSpec, base: snapshot.Base) -> "KubernetesSandbox":
         api, watch = self._cluster()
@@ -107,7 +137,7 @@ class KubernetesBackend:
             self._probed = True
 
     def reap(self, *, run: str | None = None) -> ReapReport:
-        """Remove pods that are expired or whose owner on this host is dead; with `run`, all of that run's.
+        """Remove pods whose lease has run out or whose holder is dead; with `run`, all of that run's.
 
         Raises SandboxUnavailable when the API server does not answer.
         """
@@ -142,24 +172,40 @@ class KubernetesSandbox:
 
     def prepare(self) -> None:
         """Lay out the writable folders and the working tree, before any agent. Raises SandboxUnavailable."""
-        try:
-            result = self._commands.run(
-                ["sh", "-c", _PREPARE, "sh", self._spec.workdir],
-                stdin=self._base.testbed,
-                cwd="/",
-                env=ENV,
-                user="root",
-                timeout_s=_PREPARE_TIMEOUT_S,
-                max_output_bytes=DEFAULT_MAX_OUTPUT_BYTES,
-                capabilities=True,
-            )
-        except SandboxGone as error:
-            raise SandboxUnavailable(str(error)) from error
+        argv = ["sh", "-c", _PREPARE, "sh", self._spec.workdir]
+        result = self._run_trusted(argv, self._base.testbed, cwd="/", user="root")
         if not result.ok:
             raise SandboxUnavailable(
                 f"sandbox files: {said(result)}: does the image hold setpriv and tar, "
                 "and is disk_mib large enough for the repository?"
             )
+
+    def run_git(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
+        """Run a trusted command while the base is made; its output. Raises SandboxUnavailable."""
+        result = self._run_trusted(argv, stdin, cwd=self._spec.workdir, user="agent")
+        if not result.ok:
+            raise SandboxUnavailable(
+                f"base commit: {' '.join(argv[:2])}: {said(result)}: does the image hold git?"
+            )
+        return result.stdout
+
+    def _run_trusted(
+        self, argv: Sequence[str], stdin: bytes | None, *, cwd: str, user: User
+    ) -> ExecResult:
+        """Run a command of ours before any agent; as root with root's capabilities. Raises SandboxUnavailable."""
+        try:
+            return self._commands.run(
+                argv,
+                stdin=stdin,
+                cwd=cwd,
+                env={**ENV, **snapshot.GIT_ENV},
+                user=user,
+                timeout_s=_TRUSTED_TIMEOUT_S,
+                max_output_bytes=_MAX_TREE_BYTES,
+                capabilities=user == "root",
+            )
+        except SandboxGone as error:
+            raise SandboxUnavailable(str(error)) from error
 
     def exec(
         self,
@@ -173,6 +219,21 @@ class KubernetesSandbox:
         max_output_bytes: int = DEFAULT_MAX_OUTPUT_BYTES,
     ) -> ExecResult:
         """See `Sandbox.exec`. Raises SandboxGone, SandboxDestroyed."""
+        return self._run(
+            argv, stdin, cwd, env, user, timeout_s=timeout_s, max_output_bytes=max_output_bytes
+        )
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        stdin: bytes | None,
+        cwd: str | None,
+        env: Mapping[str, str] | None,
+        user: PodUser,
+        *,
+        timeout_s: float,
+        max_output_bytes: int,
+    ) -> ExecResult:
         if self._closed:
             raise SandboxGone(f"sandbox {self.id}: closed")
         return self._commands.run(
@@ -195,7 +256,22 @@ class KubernetesSandbox:
 
     def diff(self) -> bytes:
         """A git patch against the base commit. Raises SandboxDestroyed if none of a sane size can be made, SandboxGone."""
-        return repository.diff(self, self._spec.workdir, self._base)
+        scratch = f"{SCRATCH}/diff-{secrets.token_hex(8)}"
+        argv = ["sh", "-c", _DIFF, "sh", snapshot.DIFF_SCRIPT, scratch, self._spec.workdir]
+        result = self._run(
+            argv,
+            self._base.git,
+            None,
+            snapshot.GIT_ENV,
+            "git",
+            timeout_s=_TRUSTED_TIMEOUT_S,
+            max_output_bytes=snapshot.MAX_PATCH_BYTES,
+        )
+        return snapshot.patch_of(result, self._spec.workdir)
+
+    def renew(self, expires: float) -> None:
+        """Extend the lease to `expires`. Raises SandboxGone."""
+        self._commands.renew({f"{LABEL}.expires": f"{expires:.0f}"})
 
     def close(self) -> None:
         """Have the pod removed. Safe to call twice; never raises."""

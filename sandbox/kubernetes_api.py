@@ -82,9 +82,10 @@ class Api:
         client: ApiClient = self._local.client
         return client
 
-    def headers(self) -> dict[str, str]:
+    def headers(self, method: str = "GET") -> dict[str, str]:
         """With fresh credentials."""
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        content = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Accept": "application/json", "Content-Type": content}
         bearer = self.configuration.auth_settings().get("BearerToken")
         if bearer and bearer["value"]:
             headers["Authorization"] = bearer["value"]
@@ -146,7 +147,7 @@ class Api:
         try:
             return (
                 self.client()
-                .call_api(method, url, self.headers(), body=body, _request_timeout=timeout)
+                .call_api(method, url, self.headers(method), body=body, _request_timeout=timeout)
                 .response
             )
         except (HTTPError, ApiException, OSError) as error:

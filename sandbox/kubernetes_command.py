@@ -8,14 +8,14 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from sandbox.base import ExecResult, User
+from sandbox.base import ExecResult
 from sandbox.errors import End, SandboxDestroyed, SandboxError, SandboxGone
-from sandbox.kubernetes_api import Api
+from sandbox.kubernetes_api import Api, ApiError
 from sandbox.kubernetes_exec import ExecRefused, Finished, run_exec
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.kubernetes_reap import delete
 from sandbox.kubernetes_status import PodStatus
-from sandbox.kubernetes_supervisor import supervised
+from sandbox.kubernetes_supervisor import PodUser, supervised
 from sandbox.kubernetes_watch import PodWatch
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ _EXPLAIN_S = 6.0
 """How long the cluster may take to say what became of a pod whose connection broke; a node looks once a second."""
 _GRACE_S = 1.5
 """Beyond a command's own deadline."""
-_SIGKILL_EXIT = 137
 
 
 class PodCommands:
@@ -45,6 +44,7 @@ class PodCommands:
         self._oom_kills = 0
         self._lost = ""
         """Why no further command may run, though the pod may."""
+        self._closed = False
 
     def run(
         self,
@@ -53,7 +53,7 @@ class PodCommands:
         stdin: bytes | None,
         cwd: str,
         env: Mapping[str, str],
-        user: User,
+        user: PodUser,
         timeout_s: float,
         max_output_bytes: int,
         capabilities: bool = False,
@@ -96,7 +96,8 @@ class PodCommands:
         if finished.trailer is not None:
             oom = finished.trailer.oom_kills > self._oom_kills
             self._oom_kills = finished.trailer.oom_kills
-            if oom and finished.trailer.exit_code == _SIGKILL_EXIT:
+            # A command that fails after the kernel killed one of its processes failed for want of memory.
+            if oom and finished.trailer.exit_code:
                 return End.OOM, None
             return End.EXITED, finished.trailer.exit_code
         if finished.end is not None:
@@ -132,7 +133,7 @@ class PodCommands:
             return End.OOM
         if status.agents_doing:
             raise self._broken(status, "")
-        if status.dead:
+        if status.dead or self._closed:
             return End.SANDBOX_GONE
         self._lost = f"how an earlier command ended is unknown: {finished.error}"
         return End.UNKNOWN
@@ -146,8 +147,19 @@ class PodCommands:
         kind = SandboxDestroyed if status.agents_doing else SandboxGone
         return kind(f"sandbox {self._pod}: {status.dead or otherwise}")
 
+    def renew(self, annotations: Mapping[str, str]) -> None:
+        """Write `annotations` on the pod; from any thread. Raises SandboxGone."""
+        body = {"metadata": {"annotations": dict(annotations)}}
+        try:
+            pod = self._api.call("PATCH", self._api.path("pods", self._pod), body=body)
+        except ApiError as error:
+            raise SandboxGone(f"sandbox {self._pod}: lease not renewed: {error}") from error
+        if "deletionTimestamp" in pod["metadata"]:
+            raise SandboxGone(f"sandbox {self._pod}: lease not renewed: the pod is being deleted")
+
     def close(self) -> None:
-        """Have the pod removed. Never raises."""
+        """Have the pod removed; from any thread. Never raises."""
+        self._closed = True
         delete(self._api, "pods", self._pod)
         self._watch.forget(self._pod)
 

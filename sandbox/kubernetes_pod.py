@@ -1,7 +1,7 @@
 """The manifests the Kubernetes backend creates: a sandbox's pod, and the per-run object that owns it.
 
-Pure: specification in, plain dicts out. Exact label values that Kubernetes would refuse as labels (a colon, a long
-name) are annotations; labels hold what a selector needs.
+Pure: specification in, plain dicts out. What `sandbox.labels` says of a sandbox are annotations, since Kubernetes
+refuses some of those values as labels (a colon, a long name); labels hold what a selector needs.
 """
 
 import hashlib
@@ -13,11 +13,15 @@ from dataclasses import replace
 from typing import Any
 
 from sandbox.base import SandboxLabels, SandboxSpec
+from sandbox.image_base import BLANK, OUTSIDE_TESTS
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.kubernetes_status import CONTAINER
+from sandbox.labels import LABEL as PREFIX
+from sandbox.labels import label_map
 
-PREFIX = "deepswe.studio"
 VOLUME = "disk"
+SCRATCH_VOLUME = "scratch"
+_SCRATCH_MIB = 64
 KEEP_ALIVE = "trap '' CHLD; exec tail -f /dev/null"
 """Root's first process. Ignoring SIGCHLD makes the kernel reap orphans, which would count against the process limit;
 of the shells only bash passes that on to `tail`.
@@ -26,6 +30,8 @@ _CAPABILITIES = ("CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID")
 """Of root in the container alone: to lay out the folders, to become the agent, to end what it started."""
 PRIVATE = "/run/studio"
 """Root's own folder: holds the termination message, which would be a file that anybody may fill."""
+SCRATCH = "/run/deepswe"
+"""Where a patch is made, out of the agent's reach, so that a full disk does not prevent it."""
 FOLDERS: Mapping[str, str] = {
     "tmp": "/tmp",
     "home": "/home/agent",
@@ -62,25 +68,16 @@ def labels_of(labels: SandboxLabels, backend: str) -> dict[str, str]:
     }
 
 
-def annotations_of(labels: SandboxLabels) -> dict[str, str]:
-    return {
-        f"{PREFIX}/run": labels.run,
-        f"{PREFIX}/rollout": labels.rollout,
-        f"{PREFIX}/attempt": str(labels.attempt),
-        f"{PREFIX}/owner": labels.owner,
-        f"{PREFIX}/expires": str(labels.expires),
-    }
-
-
 def run_object(labels: SandboxLabels, backend: str) -> Json:
     """The ConfigMap that owns the pods which one process makes for a run: deleting it deletes them all."""
+    name = run_name(labels.run, backend)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": run_name(labels.run, backend),
+            "name": name,
             "labels": {f"{PREFIX}/owner-of-pods": "true"},
-            "annotations": annotations_of(replace(labels, expires=time.time() + OWNER_LIFETIME_S)),
+            "annotations": label_map(replace(labels, expires=time.time() + OWNER_LIFETIME_S), name),
         },
     }
 
@@ -101,7 +98,7 @@ def pod(
         "metadata": {
             "name": name,
             "labels": labels_of(spec.labels, backend),
-            "annotations": annotations_of(spec.labels),
+            "annotations": label_map(spec.labels, name),
             "ownerReferences": [owner],
         },
         "spec": pod_spec(spec, options, ["bash", "-c", KEEP_ALIVE]),
@@ -121,12 +118,7 @@ def pod_spec(spec: SandboxSpec, options: KubernetesOptions, command: list[str]) 
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "nodeSelector": dict(options.node_selector),
         "tolerations": [dict(toleration) for toleration in options.tolerations],
-        "volumes": [
-            {
-                "name": VOLUME,
-                "emptyDir": {"medium": "Memory", "sizeLimit": f"{spec.disk_mib}Mi"},
-            }
-        ],
+        "volumes": [_memory(VOLUME, spec.disk_mib), _memory(SCRATCH_VOLUME, _SCRATCH_MIB)],
         "containers": [_container(spec, options, command)],
     }
     if options.runtime_class:
@@ -138,8 +130,11 @@ def pod_spec(spec: SandboxSpec, options: KubernetesOptions, command: list[str]) 
     return placed
 
 
+def _memory(name: str, size_mib: int) -> Json:
+    return {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": f"{size_mib}Mi"}}
+
+
 def _container(spec: SandboxSpec, options: KubernetesOptions, command: list[str]) -> Json:
-    folders = {"work": spec.workdir, **FOLDERS}
     return {
         "name": CONTAINER,
         "image": spec.docker_image,
@@ -156,21 +151,32 @@ def _container(spec: SandboxSpec, options: KubernetesOptions, command: list[str]
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"], "add": list(_CAPABILITIES)},
         },
-        "volumeMounts": [
-            {"name": VOLUME, "mountPath": path, "subPath": sub} for sub, path in folders.items()
-        ],
+        "volumeMounts": _mounts(spec),
     }
+
+
+def _mounts(spec: SandboxSpec) -> list[Json]:
+    folders = {"work": spec.workdir, **FOLDERS}
+    mounts: list[Json] = [
+        {"name": VOLUME, "mountPath": path, "subPath": sub} for sub, path in folders.items()
+    ]
+    mounts.append({"name": SCRATCH_VOLUME, "mountPath": SCRATCH, "subPath": "git"})
+    if spec.workdir != BLANK:
+        # An empty folder over an image's hidden tests, but for where its repository is made ready.
+        hidden = {"name": SCRATCH_VOLUME, "mountPath": OUTSIDE_TESTS, "subPath": "empty"}
+        mounts.append({**hidden, "readOnly": True})
+    return mounts
 
 
 def _resources(spec: SandboxSpec, options: KubernetesOptions) -> Json:
     """Requests equal limits but for processors, which a cluster may overcommit."""
     held = {
-        # Files in the memory-backed volume count as memory of the pod.
-        "memory": f"{spec.memory_mib + spec.disk_mib}Mi",
+        # Files in memory-backed volumes count as memory of the pod.
+        "memory": f"{spec.memory_mib + spec.disk_mib + _SCRATCH_MIB}Mi",
         "ephemeral-storage": f"{options.ephemeral_storage_mib}Mi",
     }
-    request = options.cpu_request or max(1.0, spec.cpus)
+    request = options.cpu_request or spec.cpus
     return {
         "requests": {**held, "cpu": f"{math.ceil(request * 1000)}m"},
-        "limits": {**held, "cpu": f"{math.ceil(max(1.0, spec.cpus) * 1000)}m"},
+        "limits": {**held, "cpu": f"{math.ceil(spec.cpus * 1000)}m"},
     }

@@ -9,7 +9,7 @@ the kernel's count of out-of-memory kills. A stream that does not end in its tra
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sandbox.base import User
 
@@ -52,7 +52,10 @@ exit $code
 
 _RUN = 'cd -- "$1" && shift && exec "$@"'
 _DROP = ("--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs")
-_IDS = {"agent": "1000", "root": "0"}
+PodUser = User | Literal["git"]
+GIT_GROUP = "65533"
+_IDS = {"agent": ("1000", "1000"), "root": ("0", "0"), "git": ("1000", GIT_GROUP)}
+"""User and group. `git` reads what the agent reads, and alone may enter the folder in which patches are made."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TRAILER = re.compile(rb"([0-9a-f]{32}):(\d{3}):(\d{10})")
 TRAILER_BYTES = 2 * TOKEN_BYTES + 15
@@ -72,7 +75,7 @@ def supervised(
     stdin_bytes: int | None,
     cwd: str,
     env: Mapping[str, str],
-    user: User,
+    user: PodUser,
     capabilities: bool = False,
 ) -> list[str]:
     """The command line that the container's root runs. `capabilities`: keep root's own, for our preparations alone.
@@ -82,7 +85,8 @@ def supervised(
     for name in env:
         if not _VARIABLE.fullmatch(name):
             raise ValueError(f"env {name!r}: give a name of letters, digits and underscores")
-    become = ["setpriv", f"--reuid={_IDS[user]}", f"--regid={_IDS[user]}", *_DROP]
+    uid, gid = _IDS[user]
+    become = ["setpriv", f"--reuid={uid}", f"--regid={gid}", *_DROP]
     return [
         "/bin/sh", "-c", _SUPERVISE, "supervisor",
         str(-1 if stdin_bytes is None else stdin_bytes),

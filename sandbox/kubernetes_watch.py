@@ -48,20 +48,22 @@ class PodWatch:
     def wait_for(
         self, name: str, accept: Callable[[PodStatus], bool], timeout_s: float
     ) -> PodStatus | None:
-        """The pod's status once `accept` takes it, or its last one when the time is over."""
+        """The pod's status once `accept` takes it, or its last one when the time is over; None of a forgotten one."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while True:
-                status = self._pods.get(name)
+            while name in self._pods:
+                status = self._pods[name]
                 left = deadline - time.monotonic()
                 if left <= 0 or (status is not None and accept(status)):
                     return status
                 self._changed.wait(left)
+        return None
 
     def forget(self, name: str) -> None:
         """Of a pod that is of no interest any more."""
         with self._changed:
             self._pods.pop(name, None)
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Stop following; the thread ends with its connection."""

@@ -19,7 +19,7 @@ def made(spec: SandboxSpec, **options: Any) -> dict[str, Any]:
 def test_a_pod_asks_for_as_much_memory_and_disk_as_it_may_use(spec: SandboxSpec) -> None:
     resources = made(spec)["spec"]["containers"][0]["resources"]
     assert resources["requests"] == resources["limits"]
-    assert resources["limits"]["memory"] == "160Mi"
+    assert resources["limits"]["memory"] == "224Mi"
     less = made(spec, cpu_request=0.25)["spec"]["containers"][0]["resources"]
     assert (less["requests"]["cpu"], less["limits"]["cpu"]) == ("250m", "1000m")
 
@@ -53,7 +53,7 @@ def test_labels_are_ones_that_kubernetes_takes_whatever_a_run_is_called(spec: Sa
     for value in made(odd)["metadata"]["labels"].values():
         assert re.fullmatch(r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]", value), value
     assert label_value("run-1") == "run-1"
-    assert made(odd)["metadata"]["annotations"]["deepswe.studio/run"] == odd.labels.run
+    assert made(odd)["metadata"]["annotations"]["deepswe.studio.run"] == odd.labels.run
 
 
 def test_the_first_process_ignores_the_death_of_children_so_that_the_kernel_reaps_them() -> None:
