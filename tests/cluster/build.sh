@@ -72,7 +72,7 @@ SOURCE=$(echo "$FOLDER"/source/kubernetes-*/)
 rm -rf "$FOLDER/bin.new"
 mkdir "$FOLDER/bin.new"
 for program in "${PROGRAMS[@]}"; do
-    find "$SOURCE/_output" -type f -name "$program" -perm -u+x -exec install -t "$FOLDER/bin.new" {} +
+    find "$SOURCE/_output/local/bin" -type f -name "$program" -perm -u+x -exec install -t "$FOLDER/bin.new" {} +
     [ -x "$FOLDER/bin.new/$program" ] || { say "$program was not built: see $FOLDER/build.log"; exit 1; }
 done
 echo $REVISION >"$FOLDER/bin.new/revision"
