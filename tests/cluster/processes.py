@@ -126,7 +126,9 @@ class Node:
     def kubelet(self) -> list[str]:
         return [
             f"{self.binaries}/kubelet", f"--kubeconfig={self.kubeconfig}",
-            f"--root-dir={self.folder}/kubelet", f"--cert-dir={self.folder}/kubelet-keys",
+            f"--root-dir={self.folder}/kubelet",
+            f"--seccomp-profile-root={self.folder}/kubelet/seccomp",
+            f"--cert-dir={self.folder}/kubelet-keys",
             # The name is also the address by which the API server finds it.
             "--hostname-override=localhost", f"--address={LOOPBACK}", f"--port={self.kubelet_port}",
             "--read-only-port=0", "--healthz-port=0",

@@ -41,6 +41,7 @@ class Cluster:
         self._make_keys()
         self._make_bridge()
         self._make_groups()
+        self._write_profile()
         self.run("dockerd", self.node.dockerd())
         self.run("etcd", self.node.etcd())
         self.wait("dockerd", lambda: self.docker("version").returncode == 0)
@@ -109,6 +110,13 @@ class Cluster:
     def _make_groups(self) -> None:
         for controller in self._controllers():
             (controller / self.name).mkdir(exist_ok=True)
+
+    def _write_profile(self) -> None:
+        """The seccomp profile of Docker's sandboxes, where the kubelet looks for profiles."""
+        path = self.folder / "kubelet" / "seccomp" / "deepswe.json"
+        path.parent.mkdir(parents=True)
+        code = "from sandbox.docker_seccomp import profile; print(profile())"
+        path.write_bytes(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT))
 
     def _controllers(self) -> list[Path]:
         top = Path("/sys/fs/cgroup")

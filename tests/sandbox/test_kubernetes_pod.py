@@ -75,5 +75,12 @@ def test_an_images_hidden_tests_are_covered_but_where_its_repository_is_made_rea
         mounts = made(spec)["spec"]["containers"][0]["volumeMounts"]
         return [mount.get("readOnly") for mount in mounts if mount["mountPath"] == OUTSIDE_TESTS]
 
-    assert covers(spec) == covers(replace(spec, files={})) == [True]
-    assert covers(replace(spec, files={}, workdir=BLANK)) == []
+    assert covers(replace(spec, files={})) == [True]
+    assert covers(replace(spec, files={}, workdir=BLANK)) == covers(spec) == []
+
+
+def test_a_seccomp_profile_of_the_nodes_is_used_where_one_is_named(spec: SandboxSpec) -> None:
+    profile = {"type": "Localhost", "localhostProfile": "deepswe.json"}
+    found = made(spec, seccomp_profile="deepswe.json")["spec"]["securityContext"]
+    assert found["seccompProfile"] == profile
+    assert made(spec)["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
