@@ -24,7 +24,7 @@ from sandbox.errors import SandboxUnavailable
 from sandbox.labels import LABEL, abandoned, lease_of
 
 SOCKET = "unix:///var/run/docker.sock"
-_API_TIMEOUT_S = 60
+_API_TIMEOUT_S = 30
 _CONNECTIONS = 64
 """Kept open between calls; more are opened at need."""
 
