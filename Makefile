@@ -5,7 +5,7 @@
 export VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo dev test docker-test kill-test lint bench bench-sandbox screenshots lock clean
+.PHONY: help setup demo dev test docker-test kill-test cluster-test lint bench bench-sandbox screenshots lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -31,6 +31,10 @@ docker-test: ## the tests that need Docker, on an engine of their own
 kill-test: ## kill N workers (default 200) in every phase of a sandbox's life, then look for what is left
 	@scripts/setup.sh --tests
 	@KILLS=$(or $(N),200) scripts/docker_test.sh -s tests/sandbox/test_kills.py
+
+cluster-test: ## the sandbox on a real Kubernetes: one built and started here (root, Debian), or that of KUBECONFIG
+	@scripts/setup.sh --tests
+	@$(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -m k8s tests/sandbox tests/cluster $(ARGS)
 
 lint: ## style, types, layers, templates, migrations
 	@scripts/lint.sh

@@ -149,6 +149,7 @@ class Backend(Protocol):
 BACKENDS: dict[str, str] = {
     "bubblewrap": "sandbox.bubblewrap:BubblewrapBackend",
     "docker": "sandbox.docker:DockerBackend",
+    "kubernetes": "sandbox.kubernetes:KubernetesBackend",
 }
 
 

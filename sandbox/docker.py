@@ -21,10 +21,10 @@ from sandbox.base import ReapReport, SandboxSpec
 from sandbox.bases import Bases
 from sandbox.docker_events import EngineEvents
 from sandbox.docker_exec import LOST
-from sandbox.docker_options import BLANK, container_options
+from sandbox.docker_options import container_options
 from sandbox.docker_sandbox import DockerSandbox
 from sandbox.errors import SandboxUnavailable
-from sandbox.image_base import OUTSIDE_TESTS, files_base, image_base
+from sandbox.image_base import BLANK, OUTSIDE_TESTS, files_base, image_base
 from sandbox.labels import LABEL, abandoned, lease_of
 
 _API_TIMEOUT_S = 30

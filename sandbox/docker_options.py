@@ -10,7 +10,7 @@ import docker
 
 from sandbox import docker_seccomp
 from sandbox.base import SandboxSpec
-from sandbox.image_base import OUTSIDE_TESTS
+from sandbox.image_base import BLANK, OUTSIDE_TESTS
 from sandbox.labels import label_map, lease_name
 
 KEEP_ALIVE = ["tail", "-f", "/dev/null"]
@@ -61,10 +61,6 @@ def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
         "log_config": docker.types.LogConfig(type="none"),
         "labels": label_map(spec.labels, sandbox_id),
     }
-
-
-BLANK = "/base"
-"""The working tree of a container in which an image's repository is made ready."""
 
 
 def _hidden_tests(spec: SandboxSpec) -> dict[str, str]:

@@ -17,6 +17,8 @@ from sandbox.errors import SandboxUnavailable
 OUTSIDE_TESTS = "/r2e_tests"
 """Where published R2E-Gym images hold the hidden tests: outside the repository, in reach of every program. A backend hides
 it from every sandbox."""
+BLANK = "/base"
+"""The working tree of a sandbox in which an image's repository is made ready: the image's own stays in sight."""
 _SCRATCH = "/tmp/base"  # noqa: S108
 _TAR_END = bytes(1024)
 _COPY = 'if [ "$1" != . ]; then (cd "$1" && tar -cf - .) | tar -xf - --no-same-owner; fi'

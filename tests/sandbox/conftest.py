@@ -5,6 +5,7 @@ under a second.
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,11 @@ from sandbox.rootfs import COMPOSED_IMAGE
 from sandbox.task import Task
 from tests.sandbox.contract import EXCEPTIONS
 
-EVERY_BACKEND = ["bubblewrap", pytest.param("docker", marks=pytest.mark.docker)]
+EVERY_BACKEND = [
+    "bubblewrap",
+    pytest.param("docker", marks=pytest.mark.docker),
+    pytest.param("kubernetes", marks=pytest.mark.k8s),
+]
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +42,13 @@ def docker_backend() -> Iterator[Backend]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def kubernetes_backend(kubernetes_options: dict[str, Any]) -> Iterator[Backend]:
+    made = load_backend("kubernetes", **kubernetes_options)
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=EVERY_BACKEND)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn; a promise that one is known not to keep must fail there."""
@@ -47,7 +59,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return found
 
 
-_FIXTURES = {"bubblewrap": "bubblewrap", "docker": "docker_backend"}
+_FIXTURES = {
+    "bubblewrap": "bubblewrap",
+    "docker": "docker_backend",
+    "kubernetes": "kubernetes_backend",
+}
 
 
 @pytest.fixture

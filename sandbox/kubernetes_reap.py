@@ -1,0 +1,77 @@
+"""Removal of pods that nobody may keep any more, told by what is written on them (`sandbox.labels`).
+
+The cluster itself ends every pod at its own deadline and removes those whose run's object is gone; this is for before that.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+
+from sandbox.base import ReapReport
+from sandbox.kubernetes_api import Api, ApiError, Json
+from sandbox.kubernetes_pod import PREFIX
+from sandbox.labels import abandoned
+
+log = logging.getLogger(__name__)
+
+_GONE_TIMEOUT_S = 30.0
+"""How long a node may take to end a pod that was deleted. Above, the pod is reported as an error."""
+_POLL_S = 0.3
+
+
+def reap_pods(api: Api, run: str | None) -> ReapReport:
+    """Remove what `sandbox.labels.abandoned` says, and wait until the pods are gone. Raises ApiError."""
+    pods = _labelled(api, "pods", "sandbox")
+    owners = _labelled(api, "configmaps", "owner-of-pods")
+    deleted, errors = _delete_abandoned(api, "pods", pods, run)
+    _, owner_errors = _delete_abandoned(api, "configmaps", owners, run)
+    left = _await_end(api, set(deleted))
+    errors += [f"sandbox {name}: deleted, but its node has not ended it yet" for name in left]
+    removed = tuple(name for name in deleted if name not in left)
+    return ReapReport(examined=len(pods), removed=removed, errors=(*errors, *owner_errors))
+
+
+def _labelled(api: Api, kind: str, label: str) -> list[Json]:
+    selector = {"labelSelector": f"{PREFIX}/{label}=true"}
+    found: list[Json] = api.call("GET", api.path(kind), query=selector)["items"]
+    return found
+
+
+def _delete_abandoned(
+    api: Api, kind: str, found: Sequence[Json], run: str | None
+) -> tuple[list[str], list[str]]:
+    deleted, errors = [], []
+    for thing in found:
+        metadata = thing["metadata"]
+        if "deletionTimestamp" in metadata or not abandoned(metadata["annotations"], run=run):
+            continue
+        error = delete(api, kind, metadata["name"])
+        if error:
+            errors.append(f"sandbox {metadata['name']}: {error}")
+        else:
+            deleted.append(metadata["name"])
+    return deleted, errors
+
+
+def _await_end(api: Api, names: set[str]) -> set[str]:
+    """Those of these pods that are still there after a while: one that is being deleted still runs commands."""
+    deadline = time.monotonic() + _GONE_TIMEOUT_S
+    left = names
+    while left and time.monotonic() < deadline:
+        left = names & {pod["metadata"]["name"] for pod in _labelled(api, "pods", "sandbox")}
+        if left:
+            time.sleep(_POLL_S)
+    return left
+
+
+def delete(api: Api, kind: str, name: str, *, group: str = "api/v1") -> str:
+    """Why it is still there; empty when it is not, or is on its way out."""
+    try:
+        api.call(
+            "DELETE", api.path(kind, name, group=group), query={"propagationPolicy": "Background"}
+        )
+    except ApiError as error:
+        if error.status != 404:
+            log.warning("%s %s not removed; a reaper will try again: %s", kind, name, error)
+            return str(error)
+    return ""
