@@ -27,7 +27,7 @@ from sandbox.errors import SandboxUnavailable
 from sandbox.image_base import BLANK, OUTSIDE_TESTS, files_base, image_base
 from sandbox.labels import LABEL, abandoned, lease_of
 
-_API_TIMEOUT_S = 60
+_API_TIMEOUT_S = 30
 _CONNECTIONS = 64
 """Kept open between calls; more are opened at need."""
 

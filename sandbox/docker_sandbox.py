@@ -189,6 +189,10 @@ class DockerSandbox:
             ran = self._run_alone(command)
         except LOST as error:
             raise self._why_gone(ooms, str(error)) from error
+        except SandboxGone as error:
+            if self._taken_by_oom(ooms):
+                raise self._why_gone(ooms, "") from error
+            raise
         if not ran.started:
             raise self._why_unusable("no command can be started any more")
         if ran.result.end is not End.EXITED and self._taken_by_oom(ooms):
@@ -208,27 +212,33 @@ class DockerSandbox:
         if ran.started and not killed and ran.result.end is not End.UNKNOWN:
             try:
                 kill_left()
-            except LOST:
+            except (*LOST, SandboxGone):
                 gone = replace(ran.result, end=End.SANDBOX_GONE, exit_code=None)
                 return ran._replace(result=gone)
         return ran
 
     def _kill_left(self, user: str) -> None:
         """End everything the command left, detached or not. It needs no fork, so a full pids group
-        does not stop it. Raises APIError, OSError; SandboxDestroyed when the agent hinders it,
-        SandboxGone when the engine does.
+        does not stop it. Raises SandboxDestroyed when the agent hinders it, SandboxGone when the
+        engine does.
         """
+        code: int | None = None
+        hindrance = "what a command left cannot be ended"
         for _ in range(_KILL_ATTEMPTS):
             argv = ["sh", "-c", "kill -9 -1"]
-            code = exec_exit_code(self._api, self._container.id, argv, user)
+            try:
+                code = exec_exit_code(self._api, self._container.id, argv, user)
+            except LOST as error:
+                code, hindrance = None, str(error)
             if code in _KILLED:
                 return
             if code is None:
                 break
-        fault = self._why_unusable("what a command left cannot be ended")
+        fault = self._why_unusable(hindrance)
         if code == _SIGKILLED:
             fault = SandboxDestroyed(f"sandbox {self.id}: its processes kill what should end them")
-        self._remove()
+        if self._running():
+            self._remove()
         raise fault
 
     def _with_oom(self, result: ExecResult, before: int) -> ExecResult:
@@ -269,6 +279,11 @@ class DockerSandbox:
         except LOST as error:
             message = f"{message}: {error}"
         return SandboxGone(f"sandbox {self.id}: {message}")
+
+    def _running(self) -> bool:
+        with suppress(*LOST):
+            return bool(self._api.inspect_container(self._container.id)["State"]["Running"])
+        return False
 
     def _shell_is_gone(self) -> bool:
         try:

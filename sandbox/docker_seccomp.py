@@ -25,6 +25,21 @@ _AF_INET6 = 10
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 
 
+_STOPS = (19, 20, 21, 22)
+"""SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU. One that hits the engine's own process as it enters the container, already as the
+agent's user, would hold up the engine itself, which then cannot even remove the container.
+"""
+_SENDERS = {
+    "kill": 1,
+    "tkill": 1,
+    "tgkill": 2,
+    "rt_sigqueueinfo": 1,
+    "rt_tgsigqueueinfo": 2,
+    "pidfd_send_signal": 1,
+}
+"""Syscalls that send a signal -> which argument is its number."""
+
+
 def profile() -> str:
     """The profile as JSON, for `security_opt`."""
     rules = [
@@ -35,6 +50,11 @@ def profile() -> str:
         *(_deny(["ioctl"], _argument(1, "SCMP_CMP_EQ", call)) for call in (_TIOCSTI, _TIOCLINUX)),
         *(_deny_family("SCMP_CMP_EQ", family) for family in _REFUSED_FAMILIES),
         _deny_family("SCMP_CMP_GT", _AF_INET6),
+        *(
+            _deny([name], _argument(index, "SCMP_CMP_EQ", number))
+            for name, index in _SENDERS.items()
+            for number in _STOPS
+        ),
     ]
     return json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules})
 

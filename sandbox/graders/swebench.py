@@ -46,9 +46,14 @@ def grade_swebench(job: Job) -> tuple[Verdict, bytes]:
 
 def test_spec(task: Task) -> Any:
     """What `swebench` makes of the task's row. Raises TasksetError."""
-    from swebench.harness.log_parsers import PARSER_REGISTRY
-    from swebench.harness.utils import make_test_spec
-
+    try:
+        from swebench.harness.log_parsers import PARSER_REGISTRY
+        from swebench.harness.utils import make_test_spec
+    except ImportError as error:
+        raise TasksetError(
+            f"{task.task_id}: grading needs PyPI's swebench: {error}: "
+            "pip install 'swebench>=5.0.2,<6'"
+        ) from error
     if task.log_parser not in PARSER_REGISTRY:
         raise TasksetError(
             f"{task.task_id}: log_parser={task.log_parser!r}: "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.docker import SOCKET
+from sandbox.available import docker_address
 from tests.sandbox.conftest import EVERY_BACKEND
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ sandbox.close()
 
 @pytest.mark.parametrize("name", EVERY_BACKEND)
 def test_a_gigabyte_of_output_costs_less_than_64_mebibytes(name: str, tmp_path: Path) -> None:
-    place = {"bubblewrap": str(tmp_path), "docker": os.environ.get("DOCKER_HOST", SOCKET)}[name]
+    place = {"bubblewrap": str(tmp_path), "docker": docker_address(os.environ)}[name]
     argv = [sys.executable, "-c", READER, name, place]
     end, kept, grown_kib = subprocess.check_output(argv, cwd=ROOT, text=True).split()
     assert end == "output_limit"

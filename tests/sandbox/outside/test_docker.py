@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from sandbox.available import docker_address
 from sandbox.base import SandboxLabels
-from sandbox.docker import SOCKET, DockerBackend
+from sandbox.docker import DockerBackend
 from sandbox.environment import Grade, grade
 from sandbox.limits import Limits, spec_of
 from sandbox.rows.patches import file_patch
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.docker
 @pytest.fixture(scope="module")
 def engine(built: Path) -> str:
     """The address of an engine that has the images."""
-    address = os.environ.get("DOCKER_HOST", SOCKET)
+    address = docker_address(os.environ)
     load_into(address, built)
     return address
 
