@@ -16,9 +16,9 @@ from sandbox.base import SandboxLabels, SandboxSpec
 from sandbox.image_base import BLANK, OUTSIDE_TESTS
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.kubernetes_status import CONTAINER
-from sandbox.labels import LABEL as PREFIX
-from sandbox.labels import label_map
+from sandbox.labels import LABEL, label_map
 
+PREFIX = LABEL
 VOLUME = "disk"
 SCRATCH_VOLUME = "scratch"
 _SCRATCH_MIB = 64

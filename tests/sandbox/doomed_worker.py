@@ -3,8 +3,7 @@
     python -m tests.sandbox.doomed_worker BACKEND PLACE PHASE
 
 PLACE is the folder of bubblewrap's records, the address of a Docker engine, or the options of a cluster as JSON. It works
-through the phases up to PHASE,
-prints PHASE, and goes on for ever. Nothing here cleans up: that is what its death tests.
+through the phases up to PHASE, prints PHASE, and goes on for ever. Nothing here cleans up: that is what its death tests.
 """
 
 import json
