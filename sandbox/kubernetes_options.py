@@ -19,6 +19,8 @@ class KubernetesOptions:
     """Of every object made here. `deploy/kubernetes/` has it with quota, network policy and permissions."""
     runtime_class: str = ""
     """A RuntimeClass for pods, for example one of gVisor or Kata."""
+    seccomp_profile: str = ""
+    """A file below the kubelet's seccomp folder on every node. Empty: the container runtime's own filter."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, str | int], ...] = ()
     """As in a pod's `tolerations`."""

@@ -16,9 +16,9 @@ from sandbox.base import SandboxLabels, SandboxSpec
 from sandbox.image_base import BLANK, OUTSIDE_TESTS
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.kubernetes_status import CONTAINER
-from sandbox.labels import LABEL as PREFIX
-from sandbox.labels import label_map
+from sandbox.labels import LABEL, label_map
 
+PREFIX = LABEL
 VOLUME = "disk"
 SCRATCH_VOLUME = "scratch"
 _SCRATCH_MIB = 64
@@ -115,7 +115,7 @@ def pod_spec(spec: SandboxSpec, options: KubernetesOptions, command: list[str]) 
         "enableServiceLinks": False,
         "dnsPolicy": "Default",
         "hostname": "sandbox",
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {"seccompProfile": _seccomp(options)},
         "nodeSelector": dict(options.node_selector),
         "tolerations": [dict(toleration) for toleration in options.tolerations],
         "volumes": [_memory(VOLUME, spec.disk_mib), _memory(SCRATCH_VOLUME, _SCRATCH_MIB)],
@@ -128,6 +128,12 @@ def pod_spec(spec: SandboxSpec, options: KubernetesOptions, command: list[str]) 
     if options.pull_secret:
         placed["imagePullSecrets"] = [{"name": options.pull_secret}]
     return placed
+
+
+def _seccomp(options: KubernetesOptions) -> Json:
+    if options.seccomp_profile:
+        return {"type": "Localhost", "localhostProfile": options.seccomp_profile}
+    return {"type": "RuntimeDefault"}
 
 
 def _memory(name: str, size_mib: int) -> Json:
@@ -161,7 +167,7 @@ def _mounts(spec: SandboxSpec) -> list[Json]:
         {"name": VOLUME, "mountPath": path, "subPath": sub} for sub, path in folders.items()
     ]
     mounts.append({"name": SCRATCH_VOLUME, "mountPath": SCRATCH, "subPath": "git"})
-    if spec.workdir != BLANK:
+    if not spec.files and spec.workdir != BLANK:
         # An empty folder over an image's hidden tests, but for where its repository is made ready.
         hidden = {"name": SCRATCH_VOLUME, "mountPath": OUTSIDE_TESTS, "subPath": "empty"}
         mounts.append({**hidden, "readOnly": True})

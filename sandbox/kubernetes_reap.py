@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sandbox.base import ReapReport
 from sandbox.kubernetes_api import Api, ApiError, Json
 from sandbox.kubernetes_pod import PREFIX
+from sandbox.kubernetes_status import runs
 from sandbox.labels import abandoned
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ _POLL_S = 0.3
 
 
 def reap_pods(api: Api, run: str | None) -> ReapReport:
-    """Remove what `sandbox.labels.abandoned` says, and wait until the pods are gone. Raises ApiError."""
+    """Remove what `sandbox.labels.abandoned` says, and wait until nothing of it runs. Raises ApiError."""
     pods = _labelled(api, "pods", "sandbox")
     owners = _labelled(api, "configmaps", "owner-of-pods")
     deleted, errors = _delete_abandoned(api, "pods", pods, run)
@@ -54,11 +55,12 @@ def _delete_abandoned(
 
 
 def _await_end(api: Api, names: set[str]) -> set[str]:
-    """Those of these pods that are still there after a while: one that is being deleted still runs commands."""
+    """Those of these pods that still run after a while: one that is being deleted takes commands yet."""
     deadline = time.monotonic() + _GONE_TIMEOUT_S
     left = names
     while left and time.monotonic() < deadline:
-        left = names & {pod["metadata"]["name"] for pod in _labelled(api, "pods", "sandbox")}
+        pods = _labelled(api, "pods", "sandbox")
+        left = names & {pod["metadata"]["name"] for pod in pods if runs(pod)}
         if left:
             time.sleep(_POLL_S)
     return left

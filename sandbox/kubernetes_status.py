@@ -48,13 +48,12 @@ def read_status(pod: dict[str, Any], *, deleted: bool = False) -> PodStatus:
     evicted = status.get("reason") == "Evicted"
     own_storage = evicted and _own_storage(status.get("message", ""))
     oom = terminated.get("reason") == "OOMKilled" and not evicted
-    reason = waiting.get("reason", "")
     removed = deleted or "deletionTimestamp" in metadata
     return PodStatus(
         uid=metadata.get("uid", ""),
         running="running" in state and not removed and status.get("phase") == "Running",
         ip=status.get("podIP", ""),
-        dead=_cause(status, terminated, removed, reason),
+        dead=_cause(status, terminated, removed, waiting),
         oom=oom,
         agents_doing=oom or own_storage,
         image_problem=image_problem(state),
@@ -66,6 +65,11 @@ def image_problem(state: dict[str, Any]) -> str:
     """Why a container in this state waits in vain for its image; empty when it does not."""
     waiting = state.get("waiting") or {}
     return _sentence(waiting) if waiting.get("reason") in _UNSTARTABLE else ""
+
+
+def runs(pod: dict[str, Any]) -> bool:
+    """Whether its container runs, be it being deleted or not."""
+    return "running" in _state_of(pod.get("status", {}))
 
 
 def _own_storage(message: str) -> bool:
@@ -83,7 +87,7 @@ def _state_of(status: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cause(
-    status: dict[str, Any], terminated: dict[str, Any], removed: bool, waiting_reason: str
+    status: dict[str, Any], terminated: dict[str, Any], removed: bool, waiting: dict[str, Any]
 ) -> str:
     if status.get("phase") == "Failed" and status.get("reason"):
         return f"{status['reason']}: {status.get('message', '')}".rstrip(": ")
@@ -96,7 +100,7 @@ def _cause(
         return "the pod was deleted"
     if status.get("phase") in ("Failed", "Succeeded"):
         return f"the pod is {status['phase']}"
-    return waiting_reason if waiting_reason in _NEVER_STARTS else ""
+    return _sentence(waiting) if waiting.get("reason") in _NEVER_STARTS else ""
 
 
 def _sentence(waiting: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ fetch_source() {
 build() { # SOURCE
     cd "$1"
     # The vendored reflect2 1.0.1 corrupts memory when built by Go 1.18 or newer: the API server dies within minutes.
+    rm -f vendor/github.com/modern-go/reflect2/*.go vendor/github.com/modern-go/reflect2/*.s
     cp "$REFLECT2"/*.go "$REFLECT2"/*.s vendor/github.com/modern-go/reflect2/
     mkdir -p .go/src/k8s.io
     ln -sfn ../../.. .go/src/k8s.io/kubernetes
@@ -71,7 +72,7 @@ SOURCE=$(echo "$FOLDER"/source/kubernetes-*/)
 rm -rf "$FOLDER/bin.new"
 mkdir "$FOLDER/bin.new"
 for program in "${PROGRAMS[@]}"; do
-    find "$SOURCE/_output" -type f -name "$program" -perm -u+x -exec install -t "$FOLDER/bin.new" {} +
+    find "$SOURCE/_output/local/bin" -type f -name "$program" -perm -u+x -exec install -t "$FOLDER/bin.new" {} +
     [ -x "$FOLDER/bin.new/$program" ] || { say "$program was not built: see $FOLDER/build.log"; exit 1; }
 done
 echo $REVISION >"$FOLDER/bin.new/revision"

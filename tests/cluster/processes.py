@@ -27,8 +27,8 @@ def free_ports(number: int) -> list[int]:
 class Node:
     """Paths, ports and command lines of one node under `folder`; `name` is unique on the machine."""
 
-    def __init__(self, folder: Path, binaries: Path, images: Path, name: str) -> None:
-        self.folder, self.binaries, self.images, self.name = folder, binaries, images, name
+    def __init__(self, folder: Path, binaries: Path, name: str) -> None:
+        self.folder, self.binaries, self.name = folder, binaries, name
         self.etcd_port, self.peer_port, self.api_port, self.kubelet_port = free_ports(4)
         self.engine = f"unix://{folder}/docker.sock"
         self.kubeconfig = folder / "kubeconfig"
@@ -76,7 +76,7 @@ class Node:
 
     def dockerd(self) -> list[str]:
         return [
-            "dockerd", f"--host={self.engine}", f"--data-root={self.images}",
+            "dockerd", f"--host={self.engine}", f"--data-root={self.folder}/images",
             f"--exec-root={self.folder}/exec", f"--pidfile={self.folder}/dockerd.pid",
             f"--config-file={self.folder}/daemon.json", "--bridge=none", "--iptables=false",
             "--ip-masq=false", "--exec-opt=native.cgroupdriver=cgroupfs",
@@ -126,7 +126,9 @@ class Node:
     def kubelet(self) -> list[str]:
         return [
             f"{self.binaries}/kubelet", f"--kubeconfig={self.kubeconfig}",
-            f"--root-dir={self.folder}/kubelet", f"--cert-dir={self.folder}/kubelet-keys",
+            f"--root-dir={self.folder}/kubelet",
+            f"--seccomp-profile-root={self.folder}/kubelet/seccomp",
+            f"--cert-dir={self.folder}/kubelet-keys",
             # The name is also the address by which the API server finds it.
             "--hostname-override=localhost", f"--address={LOOPBACK}", f"--port={self.kubelet_port}",
             "--read-only-port=0", "--healthz-port=0",

@@ -6,10 +6,7 @@ without a way out. Needs root, Debian's packages and the binaries of build.sh. T
 STUDIO_TEST_NODE: a folder with the node's process ids and its engine's socket, for faults.
 """
 
-import fcntl
-import hashlib
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -19,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from processes import Node
 
@@ -27,7 +23,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepswe-studio"
 BINARIES = CACHE / "kubernetes-1.20.2"
-IMAGE = "deepswe-studio/starter:1"
 START_TIMEOUT_S = 180
 PAUSE = "#include <signal.h>\n#include <unistd.h>\nint main(){signal(SIGCHLD,SIG_IGN);for(;;)pause();}\n"
 
@@ -38,8 +33,7 @@ class Cluster:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="studio-k8s-", dir="/var/tmp"))
         self.name = self.folder.name.rpartition("-")[2].lower().replace("_", "0")
-        self.lock, images = claim_images(self.folder)
-        self.node = Node(self.folder, BINARIES / "bin", images, self.name)
+        self.node = Node(self.folder, BINARIES / "bin", self.name)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
@@ -47,11 +41,10 @@ class Cluster:
         self._make_keys()
         self._make_bridge()
         self._make_groups()
+        self._write_profile()
         self.run("dockerd", self.node.dockerd())
         self.run("etcd", self.node.etcd())
         self.wait("dockerd", lambda: self.docker("version").returncode == 0)
-        # Of a run that was killed, whose images this one has taken over.
-        self._remove_containers()
         self.run("apiserver", self.node.apiserver())
         self._load_images()
         self.wait("apiserver", lambda: self.kubectl("/readyz") == 0)
@@ -118,6 +111,13 @@ class Cluster:
         for controller in self._controllers():
             (controller / self.name).mkdir(exist_ok=True)
 
+    def _write_profile(self) -> None:
+        """The seccomp profile of Docker's sandboxes, where the kubelet looks for profiles."""
+        path = self.folder / "kubelet" / "seccomp" / "deepswe.json"
+        path.parent.mkdir(parents=True)
+        code = "from sandbox.docker_seccomp import profile; print(profile())"
+        path.write_bytes(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT))
+
     def _controllers(self) -> list[Path]:
         top = Path("/sys/fs/cgroup")
         return [top] if (top / "cgroup.controllers").exists() else sorted(set(top.iterdir()))
@@ -129,19 +129,8 @@ class Cluster:
         archive = self.folder / "pause.tar"
         tell(["tar", "-C", str(self.folder), "-cf", str(archive), "pause"])
         self.docker("import", "--change", 'ENTRYPOINT ["/pause"]', str(archive), "pause:local")
-        known = f"{IMAGE}-{fingerprint()}"
-        if self.docker("tag", known, IMAGE).returncode == 0:
-            return
-        tarball = CACHE / f"starter-{fingerprint()}.tar"
-        if not tarball.exists():
-            print("cluster: making the image of the bundled tasks (about a minute)", flush=True)
-            tell([sys.executable, "-m", "sandbox.images", "--engine", self.node.engine])
-            self.docker("tag", IMAGE, known).check_returncode()
-            self.docker("save", "-o", f"{tarball}.new", known).check_returncode()
-            Path(f"{tarball}.new").rename(tarball)
-        elif self.docker("load", "-i", str(tarball)).returncode:
-            sys.exit(f"cluster: {tarball} cannot be loaded: remove it and run this again")
-        self.docker("tag", known, IMAGE).check_returncode()
+        argv = [sys.executable, "-m", "sandbox.images", "--cache", str(CACHE)]
+        tell([*argv, "--engine", self.node.engine])
 
     def _remove_containers(self) -> None:
         containers = self.docker("ps", "-aq").stdout.decode().split()
@@ -155,7 +144,7 @@ class Cluster:
         self._remove_containers()
         end(self.processes.get("dockerd"))
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
-            if line.split()[1].startswith((str(self.folder), str(self.node.images))):
+            if line.split()[1].startswith(str(self.folder)):
                 subprocess.run(["umount", "-l", line.split()[1]], check=False)
         subprocess.run(["ip", "link", "del", self.node.bridge], check=False)
         for controller in self._controllers():
@@ -168,25 +157,6 @@ class Cluster:
                 ignore=lambda folder, names: [n for n in names if not n.endswith(".log")],
             )  # fmt: skip
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def claim_images(folder: Path) -> tuple[IO[bytes], Path]:
-    """Where the engine keeps its images: the cache, unless another run has it now. Held by the open file."""
-    BINARIES.mkdir(parents=True, exist_ok=True)
-    lock = (BINARIES / "images.lock").open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return lock, folder / "images"
-    return lock, BINARIES / "images"
-
-
-def fingerprint() -> str:
-    """Of all that decides what is in the image of the bundled tasks."""
-    files = [ROOT / "sandbox" / "images.py", ROOT / "sandbox" / "rootfs.py"]
-    files += sorted((ROOT / "sandbox" / "tools").glob("*.py"))
-    parts = [platform.python_version().encode(), *(path.read_bytes() for path in files)]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def tell(argv: Sequence[str]) -> None:

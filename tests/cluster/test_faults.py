@@ -192,15 +192,11 @@ def test_a_full_process_table_does_not_outlive_its_command(sandbox: Sandbox) -> 
     assert sh(sandbox, "echo alive").stdout == b"alive\n"
 
 
-def test_a_full_disk_is_an_observation_and_a_patch_that_cannot_be_made_the_agents_fault(
-    sandbox: Sandbox,
-) -> None:
+def test_a_full_disk_is_an_observation_and_hinders_no_patch(sandbox: Sandbox) -> None:
     result = sh(sandbox, "head -c 64M /dev/zero > fill")
     assert (result.end, result.ok) == (End.EXITED, False)
     assert b"No space left" in result.stderr
-    with pytest.raises(SandboxDestroyed) as caught:
-        sandbox.diff()
-    assert outcome_of(caught.value) is Outcome.AGENT_FAULT
+    assert sandbox.diff() == b""
     assert sh(sandbox, "rm fill; echo 'x = 1' > calc.py").ok
     assert b"+x = 1" in sandbox.diff()
 

@@ -2,10 +2,11 @@
 
     python -m tests.sandbox.doomed_worker BACKEND PLACE PHASE
 
-PLACE is the folder of bubblewrap's records, or the address of a Docker engine. It works through the phases up to PHASE,
-prints PHASE, and goes on for ever. Nothing here cleans up: that is what its death tests.
+PLACE is the folder of bubblewrap's records, the address of a Docker engine, or the options of a cluster as JSON. It works
+through the phases up to PHASE, prints PHASE, and goes on for ever. Nothing here cleans up: that is what its death tests.
 """
 
+import json
 import os
 import socket
 import sys
@@ -33,7 +34,9 @@ BUSY = "(setsid sleep 600 &); echo x = 1 > new.py; head -c 1M /dev/zero > /tmp/f
 
 
 def backend_at(name: str, place: str) -> Backend:
-    """The backend whose sandboxes are recorded, or run, at `place`."""
+    """The backend whose sandboxes are recorded, or run, at `place`; of a cluster, its options as JSON."""
+    if name == "kubernetes":
+        return load_backend(name, **json.loads(place))
     options = {"bubblewrap": {"state": Path(place)}, "docker": {"base_url": place}}
     return load_backend(name, **options[name])
 

@@ -4,6 +4,7 @@ these tests hold it to that.
 
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from sandbox.docker_options import KEEPER
 from sandbox.docker_sandbox import DockerSandbox
 from sandbox.environment import Environment, Grade, Limits, StepResult, grade
 from sandbox.errors import Outcome
+from sandbox.kubernetes import KubernetesSandbox
+from sandbox.kubernetes_exec import run_exec
 from sandbox.namespaces import host_uid
 from sandbox.task import Task
 
@@ -100,12 +103,27 @@ class Arena:
         if isinstance(sandbox, DockerSandbox):
             rows = sandbox._api.top(sandbox._container.id, "-eo pid,uid,args")["Processes"]
             return [args for _, uid, args in rows if uid != KEEPER.partition(":")[0]]
+        if isinstance(sandbox, KubernetesSandbox):
+            return processes_of_pod(sandbox)
         assert sandbox is not None
         return processes_of(host_uid(sandbox.id))
 
     def close(self) -> None:
         self.attacker.close()
         self._neighbour.close()
+
+
+def processes_of_pod(sandbox: KubernetesSandbox) -> list[str]:
+    """Those of the agent, by a command without a supervisor, which would end them first."""
+    script = "for p in /proc/[0-9]*; do stat -c %u $p; cat $p/comm; done 2>/dev/null | paste - -"
+    commands = sandbox._commands
+    ran = run_exec(
+        commands._api, sandbox.id, ["sh", "-c", script], stdin=None, deadline=time.monotonic() + 20,
+        handshake_timeout_s=20, max_output_bytes=1 << 16,
+    )  # fmt: skip
+    lines = ran.streams["stdout"].decode().splitlines()
+    assert any(line.endswith("\ttail") for line in lines), ran
+    return [line for line in lines if line.startswith("1000\t")]
 
 
 def processes_of(uid: int) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.base import SandboxSpec
+from sandbox.image_base import BLANK, OUTSIDE_TESTS
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.kubernetes_pod import KEEP_ALIVE, label_value, pod
 
@@ -65,3 +66,21 @@ def test_the_first_process_ignores_the_death_of_children_so_that_the_kernel_reap
         ignored = int(re.findall(r"SigIgn:\s*(\w+)", status.read_text())[0], 16)
         process.kill()
     assert ignored >> 16 & 1, "SIGCHLD is signal 17"
+
+
+def test_an_images_hidden_tests_are_covered_but_where_its_repository_is_made_ready(
+    spec: SandboxSpec,
+) -> None:
+    def covers(spec: SandboxSpec) -> list[Any]:
+        mounts = made(spec)["spec"]["containers"][0]["volumeMounts"]
+        return [mount.get("readOnly") for mount in mounts if mount["mountPath"] == OUTSIDE_TESTS]
+
+    assert covers(replace(spec, files={})) == [True]
+    assert covers(replace(spec, files={}, workdir=BLANK)) == covers(spec) == []
+
+
+def test_a_seccomp_profile_of_the_nodes_is_used_where_one_is_named(spec: SandboxSpec) -> None:
+    profile = {"type": "Localhost", "localhostProfile": "deepswe.json"}
+    found = made(spec, seccomp_profile="deepswe.json")["spec"]["securityContext"]
+    assert found["seccompProfile"] == profile
+    assert made(spec)["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

@@ -1,5 +1,6 @@
 """What a gigabyte of output costs the process that reads it, on every backend."""
 
+import json
 import os
 import subprocess
 import sys
@@ -31,8 +32,13 @@ sandbox.close()
 
 
 @pytest.mark.parametrize("name", EVERY_BACKEND)
-def test_a_gigabyte_of_output_costs_less_than_64_mebibytes(name: str, tmp_path: Path) -> None:
-    place = {"bubblewrap": str(tmp_path), "docker": docker_address(os.environ)}[name]
+def test_a_gigabyte_of_output_costs_less_than_64_mebibytes(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if name == "kubernetes":
+        place = json.dumps(request.getfixturevalue("kubernetes_options"))
+    else:
+        place = {"bubblewrap": str(tmp_path), "docker": docker_address(os.environ)}[name]
     argv = [sys.executable, "-c", READER, name, place]
     end, kept, grown_kib = subprocess.check_output(argv, cwd=ROOT, text=True).split()
     assert end == "output_limit"
