@@ -15,7 +15,7 @@ from sandbox.labels import abandoned
 
 log = logging.getLogger(__name__)
 
-_GONE_TIMEOUT_S = 30.0
+_GONE_TIMEOUT_S = 60.0
 """How long a node may take to end a pod that was deleted. Above, the pod is reported as an error."""
 _POLL_S = 0.3
 
