@@ -94,6 +94,10 @@ def _attempt(name: PatchName, graded: Grade) -> Attempt:
     )
 
 
+class _Stopped(Exception):
+    """A task is given up between two gradings."""
+
+
 class Validation:
     """One validation of a taskset into a folder: what is known stays, the rest is judged, each verdict is told as it
     comes.
@@ -134,11 +138,22 @@ class Validation:
         key = digest(task, runs=self.runs, backend=self.backend)
         if key in self._known:
             return self._known[key], True
-        if self.stop.is_set():
+        try:
+            verdict = validate_task(
+                task, self._unless_stopped(grade_patch), runs=self.runs, key=key
+            )
+        except _Stopped:
             return None, False
-        verdict = validate_task(task, grade_patch, runs=self.runs, key=key)
         self.file.append(verdict)
         return verdict, False
+
+    def _unless_stopped(self, grade_patch: GradePatch) -> GradePatch:
+        def grade_or_stop(task: Task, patch: bytes) -> Grade:
+            if self.stop.is_set():
+                raise _Stopped
+            return grade_patch(task, patch)
+
+        return grade_or_stop
 
     def _tell(self, verdict: Verdict, *, known: bool) -> None:
         self._done += 1

@@ -198,12 +198,12 @@ def test_a_grading_that_broke_is_tried_again(tmp_path: Path):
 def test_a_stopped_validation_goes_on_where_it_was(tmp_path: Path):
     stopped = Grader()
     stopped.stops_at = "t/1"
-    assert ids(validate(tmp_path, stopped)) == ["t/0", "t/1"]
+    assert ids(validate(tmp_path, stopped)) == ["t/0"]
     with (tmp_path / "validation.jsonl").open("a") as file:
-        file.write('{"task_id": "t/2", "acc')
+        file.write('{"task_id": "t/1", "acc')
     again = Grader()
     assert len(validate(tmp_path, again)) == 5
-    assert set(again.asked) == {"t/2", "t/3", "t/4"}
+    assert set(again.asked) == {"t/1", "t/2", "t/3", "t/4"}
     assert lines_of(tmp_path) == ids_of_tasks()
 
 

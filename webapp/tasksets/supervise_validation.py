@@ -49,9 +49,11 @@ def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None
         processes.sweep(validation_id)
         process.wait()
     last = store_events(validation, folder) or last
-    if shutdown.is_set() and last is None:
-        validations.requeue(validation_id, lease, "Its worker was shut down; goes on where it was.")
-    elif last is None:
+    cut_short = last is None or last.status == "stopped"
+    reason = "Its worker was shut down; goes on where it was."
+    if shutdown.is_set() and cut_short and validations.requeue(validation_id, lease, reason):
+        return
+    if last is None:
         words = _last_words(folder)
         reason = f"Its process ended with exit code {process.returncode}: {words}"
         validations.settle(validation_id, lease, ValidationStatus.FAILED, reason)
