@@ -1,7 +1,7 @@
 """`python -m benchmarks.our_episodes BACKEND NUM AT_ONCE OUT`: time episodes in this project's sandboxes.
 
-An episode is whole: environment, commands, patch, and the grade
-in a second sandbox. One that is not graded with reward 1 fails the measurement.
+An episode is whole: environment, commands, patch, and the grade in a second sandbox. One that is not graded with reward 1
+fails the measurement.
 """
 
 import json
