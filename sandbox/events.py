@@ -1,29 +1,17 @@
 """The events of sandbox processes (load, validate): what `events.jsonl` beside their results holds. Light.
 
-The form is that of a run's events: one JSON line each with a gapless `seq` from 1, a time and a type; the file is the truth,
-and only a torn last line is ever cut. A process that goes on where an earlier one ended appends to the same file.
+How they are written and read is `sandbox.event_log`'s.
 """
 
-import json
-import os
-import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-EVENTS_FILE = "events.jsonl"
-
-
-class Event(BaseModel):
-    """What every event has. `seq` and `time` are set by the writer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seq: int = 0
-    time: datetime = datetime.fromtimestamp(0, UTC)
+from sandbox.event_log import EVENTS_FILE as EVENTS_FILE
+from sandbox.event_log import Event, read_lines
+from sandbox.event_log import EventWriter as EventWriter
 
 
 class Started(Event):
@@ -76,47 +64,7 @@ AnyEvent = Annotated[
 EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 
 
-class EventWriter:
-    """Appends events with a gapless `seq`. Thread-safe. One process at a time may write a file."""
-
-    def __init__(self, folder: Path) -> None:
-        """Opens (or goes on with) `folder/events.jsonl`; a torn last line is removed, nothing else."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / EVENTS_FILE
-        self._lock = threading.Lock()
-        self.last_seq = _mend(self.path)
-        self._file = self.path.open("ab", buffering=0)
-
-    def write(self, event: Event) -> int:
-        """Append and return the event's `seq`."""
-        with self._lock:
-            self.last_seq += 1
-            stamped = event.model_copy(update={"seq": self.last_seq, "time": datetime.now(UTC)})
-            self._file.write(stamped.model_dump_json().encode() + b"\n")
-            return self.last_seq
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, AnyEvent]]:
-    """Whole lines from byte `offset` on, each with the offset after it. Raises pydantic.ValidationError."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            offset += len(line)
-            yield offset, EVENT.validate_json(line)
-
-
-def _mend(path: Path) -> int:
-    """Cut a torn last line off and return the last whole line's seq (0 for a new file)."""
-    if not path.exists():
-        return 0
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) != len(data):
-        os.truncate(path, len(whole))
-    last = whole[:-1].rpartition(b"\n")[2]
-    return int(json.loads(last)["seq"]) if last else 0
+    """Events from byte `offset` on, each with the offset after it. Raises pydantic.ValidationError."""
+    for after, line in read_lines(path, offset):
+        yield after, EVENT.validate_json(line)

@@ -10,6 +10,7 @@ LIGHT = (
     "trainer.events",
     "trainer.recipes",
     "sandbox.available",
+    "sandbox.event_log",
     "sandbox.events",
     "sandbox.task",
     "sandbox.trajectory",

@@ -2,25 +2,23 @@
 
 A run's process appends one JSON line an event to `RUN_DIR/events.jsonl`, each with a gapless `seq` from 1; large things
 (token arrays, test logs, weights) are files beside it, named in the event. The file is the truth: databases and pages
-are rebuilt from it. It is never cut except a torn last line, which `EventWriter` removes when a run resumes.
+are rebuilt from it. How it is written and read is `sandbox.event_log`'s.
 
 This module neither decides what happens in a run (`trainer.train`) nor stores rows (`webapp.runs.ingest`).
 """
 
-import json
-import os
-import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from sandbox.event_log import EVENTS_FILE as EVENTS_FILE
+from sandbox.event_log import Event as Event
+from sandbox.event_log import EventWriter as EventWriter
+from sandbox.event_log import read_lines
 from sandbox.trajectory import Turn
-
-EVENTS_FILE = "events.jsonl"
 
 Metric = tuple[float, float]
 """(numerator, denominator): rates reduce as sum / sum, so a mean over steps or ranks is exact."""
@@ -31,15 +29,6 @@ TerminationReason = Literal[
     "finished", "max_turns", "max_context", "timeout", "agent_fault", "infra"
 ]
 Outcome = Literal["task", "agent_fault", "infra"]
-
-
-class Event(BaseModel):
-    """What every event has. `seq` and `time` are set by the writer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seq: int = 0
-    time: datetime = datetime.fromtimestamp(0, UTC)
 
 
 class Started(Event):
@@ -211,50 +200,7 @@ def parse_event(line: bytes | str) -> AnyEvent:
     return EVENT.validate_json(line)
 
 
-class EventWriter:
-    """Appends events with a gapless `seq`. Thread-safe. One process at a time may write a file."""
-
-    def __init__(self, run_dir: Path) -> None:
-        """Opens (or goes on with) `run_dir/events.jsonl`; a torn last line is removed, nothing else."""
-        self.path = run_dir / EVENTS_FILE
-        self._lock = threading.Lock()
-        self.last_seq = _mend(self.path)
-        self._file: IO[bytes] = self.path.open("ab", buffering=0)
-
-    def write(self, event: Event) -> int:
-        """Append and return the event's `seq`. The line is handed to the kernel before this returns."""
-        with self._lock:
-            self.last_seq += 1
-            stamped = event.model_copy(update={"seq": self.last_seq, "time": datetime.now(UTC)})
-            self._file.write(stamped.model_dump_json().encode() + b"\n")
-            return self.last_seq
-
-    def sync(self) -> None:
-        """Force the lines to disk; called with every checkpoint."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, AnyEvent]]:
-    """Whole lines from byte `offset` on, each with the offset after it. A torn last line is left for later."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            offset += len(line)
-            yield offset, parse_event(line)
-
-
-def _mend(path: Path) -> int:
-    """Cut a torn last line off and return the last whole line's seq (0 for a new file)."""
-    if not path.exists():
-        return 0
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) != len(data):
-        os.truncate(path, len(whole))
-    last = whole[:-1].rpartition(b"\n")[2]
-    return int(json.loads(last)["seq"]) if last else 0
+    """Events from byte `offset` on, each with the offset after it. Raises pydantic.ValidationError."""
+    for after, line in read_lines(path, offset):
+        yield after, parse_event(line)
