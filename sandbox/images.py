@@ -1,9 +1,8 @@
 """Make the starter's Docker image on this machine, without a registry: `python -m sandbox.images`.
 
-A minimal Debian by debootstrap (needs root and a Debian mirror; about a minute), with git, our
-Python and the tools laid in as the composed root has them. With a cache folder it is made once and
-imported from there until our Python, the tools or the release change. Images of real tasks are
-pulled, not made here.
+A minimal Debian by debootstrap (needs root and a Debian mirror; about a minute) with git, and on it our
+Python and the tools, laid in as the composed root has them. With a cache folder Debian is fetched
+once; ours is laid on it anew each time, in seconds. Images of real tasks are pulled, not made here.
 """
 
 import argparse
@@ -27,20 +26,20 @@ _LEFT_OUT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/l
 """Folders whose contents no task needs: a third of the image."""
 
 
-def build_root(root: Path) -> None:
-    """Lay the image's files into the empty folder `root`. Raises SandboxUnavailable."""
-    if shutil.which("debootstrap") is None:
-        raise SandboxUnavailable("debootstrap not found: apt-get install debootstrap")
-    argv = [
-        "debootstrap",
-        "--variant=minbase",
-        f"--include={_PACKAGES}",
-        _release(),
-        str(root),
-    ]
-    done = subprocess.run(argv, capture_output=True, text=True)
-    if done.returncode:
-        raise SandboxUnavailable(f"debootstrap: {done.stdout.strip()[-300:]}")
+def write_archive(archive: Path, cache: Path) -> None:
+    """Write the image's files to `archive`, a tar file: Debian as `cache` keeps it, and ours on top.
+
+    Raises SandboxUnavailable.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        subprocess.run(["tar", "-C", str(root), "-xpf", str(debian_archive(cache))], check=True)
+        lay_ours(root)
+        subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)
+
+
+def lay_ours(root: Path) -> None:
+    """Lay into `root`, a Debian, what the image has beyond it."""
     shutil.copytree(rootfs.python_prefix(), root / "opt" / "python", symlinks=True)
     shutil.copytree(
         rootfs.TOOLS, root / "opt" / "tools", ignore=shutil.ignore_patterns("__pycache__")
@@ -56,6 +55,30 @@ def build_root(root: Path) -> None:
         (root / "root").chmod(0o755)
 
 
+def debian_archive(cache: Path) -> Path:
+    """The bare Debian below `cache`, a tar file, fetched when it is not there. Raises SandboxUnavailable."""
+    cache.mkdir(parents=True, exist_ok=True)
+    made_of = repr((_release(), _PACKAGES, _LEFT_OUT)).encode()
+    archive = cache / f"debian-{hashlib.sha256(made_of).hexdigest()[:16]}.tar"
+    if not archive.exists():
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            partial = Path(folder) / archive.name
+            _fetch_debian(Path(folder) / "root", partial)
+            partial.rename(archive)
+    return archive
+
+
+def _fetch_debian(root: Path, archive: Path) -> None:
+    if shutil.which("debootstrap") is None:
+        raise SandboxUnavailable("debootstrap not found: apt-get install debootstrap")
+    argv = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _release(), str(root)]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    if done.returncode:
+        raise SandboxUnavailable(f"debootstrap: {done.stdout.strip()[-300:]}")
+    left_out = [f"--exclude=./{folder}/*" for folder in _LEFT_OUT]
+    subprocess.run(["tar", "-C", str(root), "-cf", str(archive), *left_out, "."], check=True)
+
+
 def _release() -> str:
     """Code name of this machine's Debian. Raises SandboxUnavailable where it has none."""
     lines = Path("/etc/os-release").read_text().splitlines()
@@ -68,39 +91,12 @@ def _release() -> str:
         ) from None
 
 
-def build_archive(archive: Path) -> None:
-    """Write the image's files to `archive`, a tar file. Raises SandboxUnavailable."""
+def make_image(base_url: str, cache: Path) -> None:
+    """Make the image in the engine at `base_url`. Raises SandboxUnavailable."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "root"
-        build_root(root)
-        left_out = [f"--exclude=./{folder}/*" for folder in _LEFT_OUT]
-        subprocess.run(["tar", "-C", str(root), "-cf", str(archive), *left_out, "."], check=True)
-
-
-def cached_archive(cache: Path) -> Path:
-    """The image's files below `cache`, built when what they are made of has changed.
-
-    Raises SandboxUnavailable.
-    """
-    cache.mkdir(parents=True, exist_ok=True)
-    archive = cache / f"starter-image-{_fingerprint()}.tar"
-    if not archive.exists():
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            partial = Path(folder) / archive.name
-            build_archive(partial)
-            for stale in cache.glob("starter-image-*.tar"):
-                stale.unlink(missing_ok=True)
-            partial.rename(archive)
-    return archive
-
-
-def _fingerprint() -> str:
-    made_of = hashlib.sha256(
-        repr((_release(), _PACKAGES, _LEFT_OUT, rootfs.python_prefix().name)).encode()
-    )
-    for tool in sorted(rootfs.TOOLS.glob("*.py")):
-        made_of.update(tool.name.encode() + tool.read_bytes())
-    return made_of.hexdigest()[:16]
+        archive = Path(folder) / "image.tar"
+        write_archive(archive, cache)
+        import_archive(archive, base_url)
 
 
 def import_archive(archive: Path, base_url: str) -> None:
@@ -123,11 +119,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="address of the Docker engine (default: %(default)s)",
     )
     parser.add_argument(
-        "--cache", type=Path, help="folder that keeps the image's files for the next time"
+        "--cache", type=Path, help="folder that keeps the bare Debian for the next time"
     )
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        import_archive(cached_archive(args.cache or Path(folder)), args.engine)
+        make_image(args.engine, args.cache or Path(folder))
     print(rootfs.COMPOSED_IMAGE)
 
 

@@ -5,7 +5,7 @@ no iptables, and no bridge unless one is asked for.
 
 runs COMMAND with DOCKER_HOST set to such an engine that holds the bundled tasks' image, and fails if
 anything of the engine's sandboxes is left afterwards. With --network it has a bridge without a way
-out, for containers of others that are spoken to by HTTP. The image's files are kept between runs in
+out, for containers of others that are spoken to by HTTP. The image's Debian is kept between runs in
 `$XDG_CACHE_HOME/deepswe-studio`. It never touches the system's engine or its socket.
 """
 
@@ -23,7 +23,7 @@ from tempfile import mkdtemp
 
 import docker
 
-from sandbox.images import cached_archive, import_archive
+from sandbox.images import make_image
 
 PROGRAMS = ("dockerd", "containerd", "runc", "docker-init", "debootstrap")
 START_TIMEOUT_S = 60.0
@@ -152,7 +152,7 @@ class DockerEngine:
 
     def load_image(self) -> None:
         """Bring in the bundled tasks' image. Raises SandboxUnavailable if it cannot be made."""
-        import_archive(cached_archive(cache_folder()), self.url)
+        make_image(self.url, cache_folder())
 
     def kill(self) -> None:
         """SIGKILL to dockerd, as a crash is; containerd and the containers stay."""
