@@ -21,6 +21,7 @@ from sandbox.docker_exec import LOST, Command, Ran, exec_exit_code, run_exec
 from sandbox.errors import End, SandboxDestroyed, SandboxError, SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
 from sandbox.labels import lease_name
+from sandbox.tool_folder import OWNER, TOOL_FOLDER, tools_archive
 
 log = logging.getLogger(__name__)
 
@@ -118,9 +119,13 @@ class DockerSandbox:
         except LOST:
             log.exception("sandbox %s: container not removed; a reaper will try again", self.id)
 
-    def unpack(self, archive: bytes) -> None:
-        """Lay a tar archive into the working tree, before any agent. Raises SandboxUnavailable."""
-        done = self.run_trusted(["sh", "-c", _UNPACK], stdin=archive)
+    def lay_out(self, testbed: bytes) -> None:
+        """The working tree, a tar archive, and our tools, before any agent. Raises SandboxUnavailable."""
+        self._unpack(tools_archive(), TOOL_FOLDER, OWNER)
+        self._unpack(testbed, self._spec.workdir, docker_options.AGENT)
+
+    def _unpack(self, archive: bytes, folder: str, user: str) -> None:
+        done = self.run_trusted(["sh", "-c", _UNPACK], stdin=archive, folder=folder, user=user)
         if not done.ok:
             raise SandboxUnavailable(
                 f"sandbox files: {said(done)}: is disk_mib large enough for the repository?"
@@ -145,12 +150,14 @@ class DockerSandbox:
         *,
         stdin: bytes | None = None,
         env: Mapping[str, str] | None = None,
+        folder: str | None = None,
+        user: str = docker_options.AGENT,
     ) -> ExecResult:
         """Run a command of ours before any agent; it leaves nothing behind. Raises
         SandboxUnavailable.
         """
         command = self._command(
-            argv, stdin, None, env, docker_options.AGENT, timeout_s=_GIT_TIMEOUT_S, cap=1 << 30
+            argv, stdin, folder, env, user, timeout_s=_GIT_TIMEOUT_S, cap=1 << 30
         )
         try:
             return run_exec(self._api, self._container.id, command).result

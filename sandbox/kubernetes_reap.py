@@ -7,11 +7,11 @@ import logging
 import time
 from collections.abc import Sequence
 
-from sandbox.base import ReapReport
+from sandbox.base import ReapReport, Recorded
 from sandbox.kubernetes_api import Api, ApiError, Json
 from sandbox.kubernetes_pod import PREFIX
 from sandbox.kubernetes_status import runs
-from sandbox.labels import abandoned
+from sandbox.labels import abandoned, recorded
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,12 @@ def reap_pods(api: Api, run: str | None) -> ReapReport:
     errors += [f"sandbox {name}: deleted, but its node has not ended it yet" for name in left]
     removed = tuple(name for name in deleted if name not in left)
     return ReapReport(examined=len(pods), removed=removed, errors=(*errors, *owner_errors))
+
+
+def recorded_pods(api: Api) -> tuple[Recorded, ...]:
+    """Every pod that is not on its way out already. Raises ApiError."""
+    found = (pod["metadata"] for pod in _labelled(api, "pods", "sandbox"))
+    return tuple(recorded(m["annotations"]) for m in found if "deletionTimestamp" not in m)
 
 
 def _labelled(api: Api, kind: str, label: str) -> list[Json]:

@@ -18,6 +18,7 @@ from sandbox.base import (
     Backend,
     ExecResult,
     ReapReport,
+    Recorded,
     Sandbox,
     SandboxSpec,
     User,
@@ -93,6 +94,10 @@ class Pool:
     def reap(self, *, run: str | None = None) -> ReapReport:
         """As the backend's."""
         return self._backend.reap(run=run)
+
+    def recorded(self) -> tuple[Recorded, ...]:
+        """As the backend's."""
+        return self._backend.recorded()
 
     def close(self) -> None:
         """Close every sandbox that was given out, and give out no more. Safe to call twice."""

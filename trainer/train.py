@@ -17,7 +17,7 @@ from uuid import UUID
 import torch
 from transformers import AutoTokenizer
 
-from sandbox.base import load_backend
+from sandbox.deployment import configured_backend
 from sandbox.pool import Pool
 from sandbox.task import Task, Taskset, load_taskset
 from trainer import checkpoint
@@ -65,7 +65,7 @@ def train(
         loader = resources.enter_context(ThreadPoolExecutor(1, "load"))
         loading = loader.submit(_load, config, run_dir)
         backend = Pool(
-            load_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
+            configured_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
         )
         resources.callback(backend.reap, run=str(run))
         resources.callback(backend.close)

@@ -1,15 +1,19 @@
 """Tasksets from outside for the tests: unpacked images of three repositories, made once a session."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from sandbox.available import docker_address
+from sandbox.base import Backend
 from sandbox.bubblewrap import BubblewrapBackend
 from sandbox.load import main
 from sandbox.task import Taskset, load_taskset
-from tests.images.build import build
+from tests.images.build import build, load_into
 from tests.images.rows import PUBLISHED
+from tests.sandbox.conftest import EVERY_BACKEND
 
 LoadTaskset = Callable[[str], Taskset]
 
@@ -43,3 +47,31 @@ def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     backend = BubblewrapBackend(state=state, unpacked=built / "images")
     yield backend
     backend.close()
+
+
+@pytest.fixture(scope="session")
+def engine(built: Path) -> str:
+    """The address of a Docker engine that has the images."""
+    address = docker_address(os.environ)
+    load_into(address, built)
+    return address
+
+
+@pytest.fixture(scope="session")
+def nodes(built: Path) -> None:
+    """The nodes of the cluster have the images: those of the tests' own get them here."""
+    if folder := os.environ.get("STUDIO_TEST_NODE"):
+        load_into(f"unix://{folder}/docker.sock", built)
+
+
+@pytest.fixture(params=EVERY_BACKEND)
+def published(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn, with the images within its reach."""
+    wanted = {
+        "bubblewrap": ("unpacked",),
+        "docker": ("engine", "docker_backend"),
+        "kubernetes": ("nodes", "kubernetes_backend"),
+    }
+    *_, backend = (request.getfixturevalue(name) for name in wanted[request.param])
+    found: Backend = backend
+    return found

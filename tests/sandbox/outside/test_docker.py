@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from sandbox.available import docker_address
 from sandbox.base import SandboxLabels
 from sandbox.docker import DockerBackend
 from sandbox.environment import Grade, grade
@@ -18,18 +17,9 @@ from sandbox.limits import Limits, spec_of
 from sandbox.rows.patches import file_patch
 from sandbox.task import Task
 from sandbox.unpack import unpack
-from tests.images.build import load_into
 from tests.sandbox.outside.conftest import LoadTaskset
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture(scope="module")
-def engine(built: Path) -> str:
-    """The address of an engine that has the images."""
-    address = docker_address(os.environ)
-    load_into(address, built)
-    return address
 
 
 @pytest.fixture(scope="module")
