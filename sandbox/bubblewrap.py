@@ -59,6 +59,7 @@ class BubblewrapBackend:
         images: Mapping[str, Path] | None = None,
         unpacked: Path = unpack.IMAGES,
     ) -> None:
+        self.cores = os.cpu_count() or 1
         self._python_cache, self._state = python_cache, state
         self._images, self._unpacked = dict(images or {}), unpacked
         self._lock = threading.Lock()
