@@ -11,6 +11,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,17 @@ COMMAND_TIMEOUT_S = 60.0
 def main() -> int:
     kind, image, num, at_once, out = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        measured = asyncio.run(measure(kind, image, int(num), int(at_once), Path(folder)))
+        new = LocalDeployment if kind == "local" else docker_deployment(image, Path(folder))
+        measured = measure(new, int(num), int(at_once))
     measured.save(Path(out))
     return 0
 
 
-async def measure(kind: str, image: str, num: int, at_once: int, folder: Path) -> Measured:
-    new = LocalDeployment if kind == "local" else docker_deployment(image, folder)
-    gate = asyncio.Semaphore(at_once)
-
-    async def bounded() -> tuple[float, list[float]]:
-        async with gate:
-            return await run_episode(new())
-
+def measure(new: Callable[[], Any], num: int, at_once: int) -> Measured:
+    """Each episode in a thread with an event loop of its own, as SWE-agent does: SWE-ReX sleeps on the loop it starts on."""
     began = time.perf_counter()
-    timed = await asyncio.gather(*(bounded() for _ in range(num)))
+    with ThreadPoolExecutor(at_once) as threads:
+        timed = list(threads.map(lambda _: asyncio.run(run_episode(new())), range(num)))
     return Measured(
         at_once=at_once,
         whole_s=time.perf_counter() - began,

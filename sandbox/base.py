@@ -144,6 +144,8 @@ class Backend(Protocol):
     """Creates sandboxes of one kind and removes those that nobody owns any more."""
 
     name: str
+    cores: int
+    """Processors that run its sandboxes: what is admitted to it at once is measured by them (`sandbox.pool`)."""
 
     def create(self, spec: SandboxSpec) -> Sandbox:
         """Raises SandboxUnavailable with what is missing and how to get it."""

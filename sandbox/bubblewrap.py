@@ -66,6 +66,7 @@ class BubblewrapBackend:
         images: Mapping[str, Path] | None = None,
         unpacked: Path | str = unpack.IMAGES,
     ) -> None:
+        self.cores = os.cpu_count() or 1
         self._python_cache, self._state = Path(python_cache), Path(state)
         self._images, self._unpacked = dict(images or {}), Path(unpacked)
         self._lock = threading.Lock()

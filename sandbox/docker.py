@@ -38,6 +38,7 @@ class DockerBackend:
     name = "docker"
 
     def __init__(self, *, base_url: str = "") -> None:
+        self.cores = os.cpu_count() or 1
         self._base_url = base_url or docker_address(os.environ)
         self._lock = threading.Lock()
         self._known: docker.DockerClient | None = None

@@ -64,6 +64,7 @@ class KubernetesBackend:
 
     def __init__(self, **options: Any) -> None:
         self.options = KubernetesOptions(**options)
+        self.cores = self.options.cores
         self._id = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._known: tuple[Api, PodWatch] | None = None

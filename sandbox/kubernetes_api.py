@@ -1,4 +1,5 @@
-"""Calls to a Kubernetes API server: plain dicts in and out, one client a thread, back-off where a repeat does no harm.
+"""Calls to a Kubernetes API server: plain dicts in and out, one client a thread, so many a second, back-off where a
+repeat does no harm.
 
 Over PyPI's `kubernetes`, of which it uses the configuration and the HTTP client but not the models: reading
 thousands of pods into objects is what limits that client. Commands in pods do not go through here.
@@ -27,6 +28,7 @@ from urllib3.exceptions import HTTPError
 
 from sandbox.errors import SandboxError
 from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Api:
     def __init__(self, options: KubernetesOptions) -> None:
         self._options = options
         self._local = threading.local()
+        self._pace = Pace(options.max_requests_per_s)
         self.configuration = self._load()
         self.namespace = options.namespace
 
@@ -143,6 +146,7 @@ class Api:
         body: Json | None,
         timeout: Any,
     ) -> Any:
+        self._pace.wait()
         url = f"{self.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
             return (

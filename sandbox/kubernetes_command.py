@@ -160,7 +160,8 @@ class PodCommands:
     def close(self) -> None:
         """Have the pod removed; from any thread. Never raises."""
         self._closed = True
-        delete(self._api, "pods", self._pod)
+        if not self._watch.removed(self._pod):
+            delete(self._api, "pods", self._pod)
         self._watch.forget(self._pod)
 
 

@@ -8,7 +8,6 @@ whose lease has run out is `sandbox.reap`'s affair.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -45,12 +44,11 @@ class Pool:
         lease_s: float = LEASE_S,
         renew_every_s: float = RENEW_EVERY_S,
     ) -> None:
-        cores = os.cpu_count() or 1
-        self.name = backend.name
+        self.name, self.cores = backend.name, backend.cores
         self._backend, self._lease_s, self._renew_every_s = backend, lease_s, renew_every_s
-        operations = max_operations or OPERATIONS_PER_CORE * cores
+        operations = max_operations or OPERATIONS_PER_CORE * self.cores
         self._gate = threading.BoundedSemaphore(operations)
-        self._starts = threading.BoundedSemaphore(min(operations, STARTS_PER_CORE * cores))
+        self._starts = threading.BoundedSemaphore(min(operations, STARTS_PER_CORE * self.cores))
         self._lock = threading.Lock()
         self._leased: dict[str, PooledSandbox] = {}
         self._closed = threading.Event()

@@ -1,11 +1,13 @@
 """Hands on a live cluster for the tests: what pods there are, and the node that `make cluster-test` started."""
 
+import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 
@@ -22,11 +24,24 @@ class Pods:
         found = self.api.call("GET", self.api.path("pods"))["items"]
         return {pod["metadata"]["name"] for pod in found}
 
+    def annotations(self) -> Iterator[tuple[str, dict[str, str]]]:
+        for pod in self.api.call("GET", self.api.path("pods"))["items"]:
+            yield pod["metadata"]["name"], pod["metadata"]["annotations"]
+
     def delete(self, name: str) -> None:
         self.api.call("DELETE", self.api.path("pods", name))
 
     def wait_until_gone(self, name: str, timeout_s: float = 60) -> None:
         wait_until(lambda: name not in self.names(), f"pod {name} is still there", timeout_s)
+
+
+class Request(NamedTuple):
+    """One that the API server has received."""
+
+    verb: str
+    resource: str
+    at: float
+    """Unix seconds."""
 
 
 class Node:
@@ -39,6 +54,15 @@ class Node:
     def container(self, pod: str) -> Any:
         labels = [f"io.kubernetes.pod.name={pod}", "io.kubernetes.container.name=sandbox"]
         return self.engine.containers.list(filters={"label": labels})[0]
+
+    def requests(self, namespace: str) -> Iterator[Request]:
+        """What the API server has been asked by service accounts of this namespace, by its own audit log."""
+        user = f"system:serviceaccount:{namespace}:"
+        for line in (self.folder / "audit.log").read_text().splitlines():
+            entry = json.loads(line)
+            if entry["user"]["username"].startswith(user):
+                at = datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp()
+                yield Request(entry["verb"], entry["objectRef"]["resource"], at)
 
     def kill_apiserver(self) -> None:
         """It is started again at once, as a static pod would be."""

@@ -24,6 +24,8 @@ ROOT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepswe-studio"
 BINARIES = CACHE / "kubernetes-1.20.2"
 START_TIMEOUT_S = 180
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+"""Before the caller's own, whose python3 may be a version manager's and slow to start: each pod starts several."""
 PAUSE = "#include <signal.h>\n#include <unistd.h>\nint main(){signal(SIGCHLD,SIG_IGN);for(;;)pause();}\n"
 
 
@@ -57,7 +59,12 @@ class Cluster:
         """Start one process, or start it again; its output goes to a file of its name."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                argv,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=os.environ | {"PATH": f"{SYSTEM_PATH}:{os.environ['PATH']}"},
             )
         self.processes[name] = process
         (self.folder / f"{name}.process").write_text(str(process.pid))
