@@ -82,10 +82,13 @@ def take_up(worker: Worker) -> None:
 
 
 def beat(worker_id: int) -> None:
-    """Say every few seconds that this worker lives, until it ends."""
+    """Say every few seconds that this worker lives and which sandboxes it can make, until it ends."""
     while True:
+        backends = list(available_backends(settings.CHILD_ENVIRONMENT))
         try:
-            Worker.objects.filter(id=worker_id).update(heartbeat_at=timezone.now())
+            Worker.objects.filter(id=worker_id).update(
+                heartbeat_at=timezone.now(), sandbox_backends=backends
+            )
         except DatabaseError as error:
             logger.warning("no heartbeat: %s", error)
             close_old_connections()
