@@ -82,17 +82,22 @@ def take_up(worker: Worker) -> None:
 
 
 def beat(worker_id: int) -> None:
-    """Say every few seconds that this worker lives and which sandboxes it can make, until it ends."""
+    """Say every few seconds that this worker lives, until it ends."""
     while True:
-        backends = list(available_backends(settings.CHILD_ENVIRONMENT))
         try:
-            Worker.objects.filter(id=worker_id).update(
-                heartbeat_at=timezone.now(), sandbox_backends=backends
-            )
+            say_alive(worker_id)
         except DatabaseError as error:
             logger.warning("no heartbeat: %s", error)
             close_old_connections()
         threading.Event().wait(HEARTBEAT_S)
+
+
+def say_alive(worker_id: int) -> None:
+    """And which sandboxes it can make now: an engine may have been started or have ended."""
+    backends = list(available_backends(settings.CHILD_ENVIRONMENT))
+    Worker.objects.filter(id=worker_id).update(
+        heartbeat_at=timezone.now(), sandbox_backends=backends
+    )
 
 
 @worker_ready.connect
