@@ -34,7 +34,7 @@ kill-test: ## kill N workers (default 200) in every phase of a sandbox's life, t
 
 cluster-test: ## the sandbox on a real Kubernetes: one built and started here (root, Debian), or that of KUBECONFIG
 	@scripts/setup.sh --tests
-	@$(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -m k8s tests/sandbox tests/cluster $(ARGS)
+	@$(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -m k8s tests/sandbox tests/cluster tests/e2e $(ARGS)
 
 lint: ## style, types, layers, templates, migrations
 	@scripts/lint.sh

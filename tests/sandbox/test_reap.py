@@ -100,7 +100,7 @@ def test_a_living_holders_sandboxes_are_left_alone_unless_their_run_is_named(sta
     holder, ids = start_holder(state)
     try:
         assert reap(state) == {"examined": 3, "removed": [], "errors": []}
-        listed = reap(state, "--list")["recorded"]["bubblewrap"]
+        listed = reap(state, "--list", "--keep")["recorded"]["bubblewrap"]
         assert {(row["run"], row["abandoned"]) for row in listed} == {("run-a", False)}
         assert reap(state, "--run", "run-b")["removed"] == []
         assert len(processes_of(ids)) >= 3

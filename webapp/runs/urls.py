@@ -9,6 +9,7 @@ app_name = "runs"
 urlpatterns = [
     path("runs/", views.run_list, name="list"),
     path("runs/new/", launch_views.new_run, name="new"),
+    path("runs/new/adapt/", launch_views.adapted_form, name="adapt"),
     path("runs/new/estimate/", launch_views.estimate_panel, name="estimate"),
     path("runs/<uuid:run_id>/", views.run_page, name="run"),
     path("runs/<uuid:run_id>/header/", views.run_header, name="header"),

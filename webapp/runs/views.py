@@ -21,6 +21,8 @@ from webapp.runs.listing import filtered_runs, page_of_rows
 from webapp.runs.log import LEVELS, log_lines
 from webapp.runs.models import Event, Run, RunStatus, Worker
 from webapp.runs.step_groups import group_rows
+from webapp.sandboxes import sweeps
+from webapp.sandboxes.overview import overview
 
 
 class HtmxRequest(HttpRequest):
@@ -137,7 +139,12 @@ def log_page(request: HtmxRequest, run_id: UUID) -> HttpResponse:
 def worker_list(request: HttpRequest) -> HttpResponse:
     live = Prefetch("runs", queryset=Run.objects.live().defer("config"), to_attr="live_runs")
     workers = list(Worker.objects.prefetch_related(live).order_by("name"))
-    context = {"workers": workers, "num_online": sum(worker.is_online for worker in workers)}
+    context = {
+        "workers": workers,
+        "num_online": sum(worker.is_online for worker in workers),
+        "sandboxes": overview(),
+        "may_sweep": sweeps.may_sweep(request.user),
+    }
     return render(request, "runs/workers.html", context)
 
 

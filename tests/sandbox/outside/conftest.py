@@ -1,29 +1,21 @@
 """Tasksets from outside for the tests: unpacked images of three repositories, made once a session."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from sandbox.available import docker_address
 from sandbox.base import Backend
 from sandbox.bubblewrap import BubblewrapBackend
 from sandbox.load import main
 from sandbox.task import Taskset, load_taskset
-from tests.images.build import build, load_into
+from tests.images.fixtures import built, engine, nodes
 from tests.images.rows import PUBLISHED
 from tests.sandbox.conftest import EVERY_BACKEND
 
+__all__ = ["built", "engine", "nodes"]
+
 LoadTaskset = Callable[[str], Taskset]
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Repositories and unpacked images."""
-    folder: Path = tmp_path_factory.mktemp("outside")
-    build(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -47,21 +39,6 @@ def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     backend = BubblewrapBackend(state=state, unpacked=built / "images")
     yield backend
     backend.close()
-
-
-@pytest.fixture(scope="session")
-def engine(built: Path) -> str:
-    """The address of a Docker engine that has the images."""
-    address = docker_address(os.environ)
-    load_into(address, built)
-    return address
-
-
-@pytest.fixture(scope="session")
-def nodes(built: Path) -> None:
-    """The nodes of the cluster have the images: those of the tests' own get them here."""
-    if folder := os.environ.get("STUDIO_TEST_NODE"):
-        load_into(f"unix://{folder}/docker.sock", built)
 
 
 @pytest.fixture(params=EVERY_BACKEND)
