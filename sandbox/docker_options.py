@@ -56,7 +56,7 @@ def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
         "shm_size": _share(spec.disk_mib, 8) << 20,
         "mem_limit": memory,
         "memswap_limit": memory,
-        "pids_limit": spec.pids + _OWN_PIDS,
+        "pids_limit": spec.pids + OWN_PIDS + 1,  # and the process that ends what a command left
         "nano_cpus": int(spec.cpus * 1e9),
         "log_config": docker.types.LogConfig(type="none"),
         "labels": label_map(spec.labels, sandbox_id),
@@ -69,8 +69,8 @@ def _hidden_tests(spec: SandboxSpec) -> dict[str, str]:
     return {OUTSIDE_TESTS: "size=4k,mode=0700,ro"} if wanted else {}
 
 
-_OWN_PIDS = 3
-"""PID 1, the keep-alive, and the process that ends what a command left."""
+OWN_PIDS = 2
+"""Processes of a container at rest: PID 1 and the keep-alive."""
 
 
 def _disk(spec: SandboxSpec) -> dict[str, str]:
