@@ -57,7 +57,7 @@ def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
         "shm_size": _share(spec.disk_mib, 8) << 20,
         "mem_limit": memory,
         "memswap_limit": memory,
-        "pids_limit": spec.pids + _OWN_PIDS,
+        "pids_limit": spec.pids + OWN_PIDS + 1,  # and the process that ends what a command left
         "nano_cpus": int(spec.cpus * 1e9),
         "log_config": docker.types.LogConfig(type="none"),
         "labels": label_map(spec.labels, sandbox_id),
@@ -75,8 +75,8 @@ def _tools() -> dict[str, str]:
     return {TOOL_FOLDER: f"{_size(SIZE_MIB)},uid={uid},gid={gid},nosuid,nodev,noexec,mode=0755"}
 
 
-_OWN_PIDS = 3
-"""PID 1, the keep-alive, and the process that ends what a command left."""
+OWN_PIDS = 2
+"""Processes of a container at rest: PID 1 and the keep-alive."""
 
 
 def _disk(spec: SandboxSpec) -> dict[str, str]:
