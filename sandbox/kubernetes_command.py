@@ -44,6 +44,8 @@ class PodCommands:
         self._oom_kills = 0
         self._lost = ""
         """Why no further command may run, though the pod may."""
+        self._dead: PodStatus | None = None
+        """What an earlier command found the pod to be."""
         self._closed = False
 
     def run(
@@ -59,6 +61,8 @@ class PodCommands:
         capabilities: bool = False,
     ) -> ExecResult:
         """Run `argv`; afterwards none of its processes is left. Raises SandboxGone, SandboxDestroyed."""
+        if self._dead is not None:
+            raise self._broken(self._dead, "")
         if self._lost:
             raise SandboxGone(f"sandbox {self._pod}: {self._lost}")
         words = supervised(
@@ -129,6 +133,8 @@ class PodCommands:
             "sandbox %s: command without an end: %s; pod: %s",
             self._pod, finished.error, status.dead or "alive",
         )  # fmt: skip
+        if status.dead:
+            self._dead = status
         if status.oom:
             return End.OOM
         if status.agents_doing:

@@ -31,7 +31,7 @@ class Pods:
     def delete(self, name: str) -> None:
         self.api.call("DELETE", self.api.path("pods", name))
 
-    def wait_until_gone(self, name: str, timeout_s: float = 60) -> None:
+    def wait_until_gone(self, name: str, timeout_s: float = 120) -> None:
         wait_until(lambda: name not in self.names(), f"pod {name} is still there", timeout_s)
 
 
