@@ -10,7 +10,10 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+from sandbox.deployment import options_of
 
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -28,11 +31,17 @@ _DOCKER_PORT = 2375
 
 
 def available_backends(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of `sandbox.base.BACKENDS`. `environ` holds DOCKER_HOST and KUBECONFIG, where they are set."""
+    """Names of `sandbox.base.BACKENDS`. `environ` holds DOCKER_HOST, KUBECONFIG and SANDBOX_OPTIONS, where they are set."""
+    said: dict[str, dict[str, Any]] = {}
+    # What is wrong with the file is told to whoever makes a sandbox.
+    with suppress(ValueError):
+        said = options_of(environ)
+    engine = said.get("docker", {}).get("base_url") or docker_address(environ)
+    kubeconfig = said.get("kubernetes", {}).get("kubeconfig", "")
     found = {
         "bubblewrap": has_bubblewrap(),
-        "docker": answers(docker_address(environ)),
-        "kubernetes": has_cluster(environ),
+        "docker": answers(engine),
+        "kubernetes": has_cluster({"KUBECONFIG": kubeconfig} if kubeconfig else environ),
     }
     return tuple(name for name, here in found.items() if here)
 
