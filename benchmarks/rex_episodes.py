@@ -73,7 +73,9 @@ async def run_episode(sandbox: Any) -> tuple[float, list[float]]:
     began = time.perf_counter()
     await sandbox.start()
     try:
-        await sandbox.runtime.create_session(CreateBashSessionRequest(startup_timeout=START_TIMEOUT_S))
+        await sandbox.runtime.create_session(
+            CreateBashSessionRequest(startup_timeout=START_TIMEOUT_S)
+        )
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             await run(sandbox, f"mkdir -p {folder} && cd {folder}")
