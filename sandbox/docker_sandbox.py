@@ -10,11 +10,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, NotFound
 
-from sandbox import docker_options, snapshot
+from sandbox import docker_options, docker_processes, snapshot
 from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, SandboxSpec, User
 from sandbox.docker_events import EngineEvents
 from sandbox.docker_exec import LOST, Command, Ran, exec_exit_code, run_exec
@@ -56,7 +57,15 @@ class DockerSandbox:
         self._container, self._spec, self._base, self._events = container, spec, base, events
         self._api = container.client.api
         self._closed = False
+        self._count_file: Path | None = None
         events.watch(container.id)
+
+    def start(self) -> None:
+        """Start the container and lay out its working tree. Raises APIError, OSError, SandboxUnavailable."""
+        self._container.start()
+        first = self._api.inspect_container(self._container.id)["State"]["Pid"]
+        self._count_file = docker_processes.count_file(self._container.id, first)
+        self._unpack(self._base.testbed)
 
     def exec(
         self,
@@ -118,8 +127,7 @@ class DockerSandbox:
         except LOST:
             log.exception("sandbox %s: container not removed; a reaper will try again", self.id)
 
-    def unpack(self, archive: bytes) -> None:
-        """Lay a tar archive into the working tree, before any agent. Raises SandboxUnavailable."""
+    def _unpack(self, archive: bytes) -> None:
         done = self.run_trusted(["sh", "-c", _UNPACK], stdin=archive)
         if not done.ok:
             raise SandboxUnavailable(
@@ -244,11 +252,8 @@ class DockerSandbox:
         raise fault
 
     def _at_rest(self) -> bool:
-        """Whether the kernel counts no process but our own in the container: far cheaper to ask than to kill nothing."""
-        with suppress(*LOST):
-            stats = self._api.stats(self._container.id, stream=False, one_shot=True)
-            return bool(stats.get("pids_stats", {}).get("current") == docker_options.OWN_PIDS)
-        return False
+        """Whether the kernel counts no process but our own in the container: there is nothing to kill."""
+        return docker_processes.count(self._count_file) == docker_options.OWN_PIDS
 
     def _with_oom(self, result: ExecResult, before: int) -> ExecResult:
         if result.end is not End.EXITED or result.exit_code == 0:
