@@ -11,6 +11,7 @@ docs/benchmarks.md.
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -65,15 +66,15 @@ def main() -> int:
         "episodes": arguments.episodes,
         "at_once": arguments.at_once,
     }
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    path = arguments.results / f"sandbox-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     with tempfile.TemporaryDirectory(prefix="sandbox-times-") as folder:
         for name in arguments.only or PAIRS:
             pair = PAIRS[name]
             ours, theirs = compare(pair, arguments, Path(folder))
             print(f"\n{table(pair, ours, theirs)}", flush=True)
             results[name] = {"ours": figures(ours), f"swe_rex_{pair.theirs}": figures(theirs)}
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    path = arguments.results / f"sandbox-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(results, indent=1) + "\n")
+            path.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nwritten to {path}")
     return 0
 
@@ -101,6 +102,7 @@ def measure(python: list[str], module: str, words: list[str], folder: Path) -> M
         done = subprocess.run(
             [*python, "-m", f"benchmarks.{module}", *words, str(out)],
             cwd=CHECKOUT,
+            env=os.environ | {"SWE_REX_LOG_STREAM_LEVEL": "ERROR"},
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,
@@ -121,6 +123,7 @@ def table(pair: Pair, ours: Measured, theirs: Measured) -> str:
         mine, other = figure(ours), figure(theirs)
         ratio = mine / other if more_is_better else other / mine
         lines.append(f"| {label} | {mine:.3g} | {other:.3g} | {ratio:.1f} |")
+    lines.append(f"| episodes that failed | {len(ours.failed)} | {len(theirs.failed)} |  |")
     return "\n".join(lines)
 
 

@@ -81,8 +81,7 @@ class DockerBackend:
             raise _no_container(spec, error) from error
         sandbox = DockerSandbox(sandbox_id, container, spec, base, self._events)
         try:
-            container.start()
-            sandbox.lay_out(base.testbed)
+            sandbox.start()
         except LOST as error:
             sandbox.close()
             raise _no_container(spec, error) from error

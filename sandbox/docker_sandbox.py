@@ -10,11 +10,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, NotFound
 
-from sandbox import docker_options, snapshot
+from sandbox import docker_options, docker_processes, snapshot
 from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, SandboxSpec, User
 from sandbox.docker_events import EngineEvents
 from sandbox.docker_exec import LOST, Command, Ran, exec_exit_code, run_exec
@@ -57,7 +58,16 @@ class DockerSandbox:
         self._container, self._spec, self._base, self._events = container, spec, base, events
         self._api = container.client.api
         self._closed = False
+        self._count_file: Path | None = None
         events.watch(container.id)
+
+    def start(self) -> None:
+        """Start the container and lay out our tools and its working tree. Raises APIError, OSError, SandboxUnavailable."""
+        self._container.start()
+        first = self._api.inspect_container(self._container.id)["State"]["Pid"]
+        self._count_file = docker_processes.count_file(self._container.id, first)
+        self._unpack(tools_archive(), TOOL_FOLDER, OWNER)
+        self._unpack(self._base.testbed, self._spec.workdir, docker_options.AGENT)
 
     def exec(
         self,
@@ -118,11 +128,6 @@ class DockerSandbox:
             self._remove()
         except LOST:
             log.exception("sandbox %s: container not removed; a reaper will try again", self.id)
-
-    def lay_out(self, testbed: bytes) -> None:
-        """The working tree, a tar archive, and our tools, before any agent. Raises SandboxUnavailable."""
-        self._unpack(tools_archive(), TOOL_FOLDER, OWNER)
-        self._unpack(testbed, self._spec.workdir, docker_options.AGENT)
 
     def _unpack(self, archive: bytes, folder: str, user: str) -> None:
         done = self.run_trusted(["sh", "-c", _UNPACK], stdin=archive, folder=folder, user=user)
@@ -251,11 +256,8 @@ class DockerSandbox:
         raise fault
 
     def _at_rest(self) -> bool:
-        """Whether the kernel counts no process but our own in the container: far cheaper to ask than to kill nothing."""
-        with suppress(*LOST):
-            stats = self._api.stats(self._container.id, stream=False, one_shot=True)
-            return bool(stats.get("pids_stats", {}).get("current") == docker_options.OWN_PIDS)
-        return False
+        """Whether the kernel counts no process but our own in the container: there is nothing to kill."""
+        return docker_processes.count(self._count_file) == docker_options.OWN_PIDS
 
     def _with_oom(self, result: ExecResult, before: int) -> ExecResult:
         if result.end is not End.EXITED or result.exit_code == 0:
