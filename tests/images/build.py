@@ -65,15 +65,11 @@ def load_into(engine: str, folder: Path) -> None:
     """Make every unpacked image of `folder` an image of a Docker engine."""
     import docker
 
+    from tests.images.layers import load_on
+
     client = docker.DockerClient(base_url=engine, timeout=600)
-    for image in sorted((folder / "images").iterdir()):
-        repository, _, tag = unquote(image.name).partition(":")
-        container = client.containers.create(COMPOSED_IMAGE, ["true"])
-        try:
-            container.put_archive("/", _archive(image))
-            container.commit(repository, tag)
-        finally:
-            container.remove()
+    images = sorted((folder / "images").iterdir())
+    load_on(client, COMPOSED_IMAGE, {unquote(image.name): _archive(image) for image in images})
     client.close()
 
 
