@@ -12,15 +12,14 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from sandbox import snapshot
 from sandbox.available import docker_address
 from sandbox.base import ReapReport, Recorded, SandboxSpec
 from sandbox.bases import Bases
+from sandbox.docker_api import LOST, Engine
 from sandbox.docker_events import EngineEvents
-from sandbox.docker_exec import LOST
 from sandbox.docker_options import container_options
 from sandbox.docker_sandbox import DockerSandbox
 from sandbox.errors import SandboxUnavailable
@@ -41,7 +40,7 @@ class DockerBackend:
         self.cores = os.cpu_count() or 1
         self._base_url = base_url or docker_address(os.environ)
         self._lock = threading.Lock()
-        self._known: docker.DockerClient | None = None
+        self._known: Engine | None = None
         self._bases = Bases(self._build_base)
         self._events = EngineEvents(self._base_url)
 
@@ -90,11 +89,11 @@ class DockerBackend:
             raise
         return sandbox
 
-    def _client(self) -> docker.DockerClient:
+    def _client(self) -> Engine:
         with self._lock:
             if self._known is None:
                 try:
-                    self._known = docker.DockerClient(
+                    self._known = Engine(
                         base_url=self._base_url, timeout=_API_TIMEOUT_S, max_pool_size=_CONNECTIONS
                     )
                 except DockerException as error:

@@ -7,6 +7,7 @@ nothing that the agent started may run between commands.
 
 import logging
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,9 +18,18 @@ from docker.errors import APIError, NotFound
 
 from sandbox import docker_options, docker_processes, snapshot
 from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, SandboxSpec, User
+from sandbox.docker_api import LOST, EngineApi, answering_by
 from sandbox.docker_events import EngineEvents
-from sandbox.docker_exec import LOST, Command, Ran, exec_exit_code, run_exec
-from sandbox.errors import End, SandboxDestroyed, SandboxError, SandboxGone, SandboxUnavailable
+from sandbox.docker_exec import Command, Ran, exec_exit_code, run_exec
+from sandbox.errors import (
+    OUTCOME_OF_END,
+    End,
+    Outcome,
+    SandboxDestroyed,
+    SandboxError,
+    SandboxGone,
+    SandboxUnavailable,
+)
 from sandbox.files import read_file, said, write_file
 from sandbox.labels import lease_name
 from sandbox.tool_folder import OWNER, TOOL_FOLDER, tools_archive
@@ -56,9 +66,11 @@ class DockerSandbox:
     ) -> None:
         self.id = sandbox_id
         self._container, self._spec, self._base, self._events = container, spec, base, events
-        self._api = container.client.api
+        self._api: EngineApi = container.client.api
         self._closed = False
         self._count_file: Path | None = None
+        self._lost = ""
+        """Why no further command may run, though the container may."""
         events.watch(container.id)
 
     def start(self) -> None:
@@ -186,7 +198,7 @@ class DockerSandbox:
             user=user,
             env={**docker_options.ENV, **self._spec.env, **(env or {})},
             stdin=stdin,
-            timeout_s=timeout_s,
+            deadline=time.monotonic() + timeout_s,
             max_output_bytes=cap,
         )
 
@@ -194,8 +206,15 @@ class DockerSandbox:
         """Run it, kill all that it left, and say how it ended. Raises SandboxGone,
         SandboxDestroyed.
         """
-        if self._closed:
-            raise SandboxGone(f"sandbox {self.id}: closed")
+        if self._closed or self._lost:
+            raise SandboxGone(f"sandbox {self.id}: {self._lost or 'closed'}")
+        with answering_by(command.deadline):
+            result = self._run_and_explain(command)
+        if OUTCOME_OF_END[result.end] is Outcome.INFRA:
+            self._lost = f"the end of an earlier command: {result.end}"
+        return result
+
+    def _run_and_explain(self, command: Command) -> ExecResult:
         ooms = self._events.ooms(self._container.id)
         try:
             ran = self._run_alone(command)

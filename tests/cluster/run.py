@@ -3,7 +3,7 @@
 With KUBECONFIG set there is nothing to start: the command runs against that cluster, whose nodes must have the image
 of the bundled tasks. Otherwise the node is private to this run: its own dockerd, etcd and ports, and a pod network
 without a way out. Needs root, Debian's packages and the binaries of build.sh. The command finds KUBECONFIG, and
-STUDIO_TEST_NODE: a folder with the node's process ids and its engine's socket, for faults.
+STUDIO_TEST_NODE: a folder with the node's process ids, its engine's socket and its control group's name, for faults.
 """
 
 import os
@@ -40,6 +40,7 @@ class Cluster:
 
     def start(self) -> None:
         self.node.write_files(HERE)
+        (self.folder / "cgroup").write_text(self.name)
         self._make_keys()
         self._make_bridge()
         self._make_groups()

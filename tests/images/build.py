@@ -76,17 +76,16 @@ def load_into(engine: str, folder: Path) -> None:
     """Make every unpacked image of `folder` an image of a Docker engine."""
     import docker
 
+    from tests.images.layers import load_on
+
     client = docker.DockerClient(base_url=engine, timeout=600)
     _make_bare(client)
+    layers: dict[str, dict[str, bytes]] = {BARE: {}, COMPOSED_IMAGE: {}}
     for image in sorted((folder / "images").iterdir()):
-        repository, _, tag = unquote(image.name).partition(":")
         bare = (image / "testbed" / ".venv").is_dir()
-        container = client.containers.create(BARE if bare else COMPOSED_IMAGE, ["true"])
-        try:
-            container.put_archive("/", _archive(image, bare))
-            container.commit(repository, tag)
-        finally:
-            container.remove()
+        layers[BARE if bare else COMPOSED_IMAGE][unquote(image.name)] = _archive(image, bare)
+    for base, images in layers.items():
+        load_on(client, base, images)
     client.close()
 
 
