@@ -4,8 +4,15 @@ import threading
 import time
 from pathlib import Path
 
-from trainer.alarms import STALL, changes, counted_steps, stall, standing_alarms
-from trainer.events import EVENTS_FILE, Alarm, EventWriter, StepEnded, read_events_of
+from trainer.alarms import STALL, changes, stall, standing_alarms
+from trainer.events import (
+    EVENTS_FILE,
+    Alarm,
+    EventWriter,
+    StepEnded,
+    counted_steps,
+    read_events_of,
+)
 
 POLL_S = 5.0
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from trainer.events import Alarm, AnyEvent, Metric, Resumed, StepEnded
+from trainer.events import Alarm, AnyEvent, Metric, Resumed
 
 Metrics = Mapping[str, Metric]
 History = Sequence[Metrics]
@@ -79,17 +79,6 @@ def stall(step: int, elapsed_s: float, earlier_s: Sequence[float]) -> Alarm | No
         sentence=f"Step {step} has been going on for more than {limit / 60:.0f} minutes{compared}.",
         remedy="See what is in flight on the live page, and engine.log in the run's folder. A stop saves a checkpoint.",
     )
-
-
-def counted_steps(events: Iterable[AnyEvent]) -> list[StepEnded]:
-    """The steps that no later attempt did over."""
-    steps: list[StepEnded] = []
-    for event in events:
-        if isinstance(event, Resumed):
-            steps = [step for step in steps if step.step <= event.from_step]
-        elif isinstance(event, StepEnded):
-            steps.append(event)
-    return steps
 
 
 def standing_alarms(events: Iterable[AnyEvent]) -> dict[str, Alarm]:

@@ -8,7 +8,7 @@ This module neither decides what happens in a run (`trainer.train`) nor stores r
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -229,3 +229,14 @@ def read_events_of(path: Path, types: Collection[str]) -> Iterator[AnyEvent]:
     for _, line in read_lines(path):
         if (found := _TYPE.search(line)) and found[1].decode() in types:
             yield parse_event(line)
+
+
+def counted_steps(events: Iterable[AnyEvent]) -> list[StepEnded]:
+    """The steps that no later attempt did over."""
+    steps: list[StepEnded] = []
+    for event in events:
+        if isinstance(event, Resumed):
+            steps = [step for step in steps if step.step <= event.from_step]
+        elif isinstance(event, StepEnded):
+            steps.append(event)
+    return steps

@@ -41,12 +41,32 @@ def collect_batch(
     config: TrainConfig,
     collect: Collect,
 ) -> Batch:
-    """Draw and collect one step's groups. What `collect` raises passes through; nothing is remembered then."""
-    wanted, extra = config.tasks.tasks_per_step, config.tasks.max_extra_groups
-    drawn: list[ScoredGroup] = []
-    missing = wanted
-    while missing:
-        tasks, cursor, history = draw(
+    """Draw and collect one step's groups, and extra ones where the configuration asks for them."""
+    first = draw(
+        pool,
+        config.tasks.tasks_per_step,
+        cursor=cursor,
+        history=history,
+        config=config.tasks,
+        seed=config.seed,
+    )
+    return top_up(collect(first.tasks), pool, first.cursor, first.history, config, collect)
+
+
+def top_up(
+    groups: Sequence[ScoredGroup],
+    pool: Sequence[Task],
+    cursor: int,
+    history: Mapping[str, Visits],
+    config: TrainConfig,
+    collect: Collect,
+) -> Batch:
+    """The step's batch: its `groups`, and extra ones in the place of those without a difference, round by round."""
+    drawn = list(groups)
+    wanted = len(groups)
+    most = wanted + config.tasks.max_extra_groups
+    while missing := min(wanted - sum(g.trained for g in drawn), most - len(drawn)):
+        extra = draw(
             pool,
             missing,
             cursor=cursor,
@@ -55,10 +75,10 @@ def collect_batch(
             seed=config.seed,
             besides={group.task_id for group in drawn},
         )
-        if not tasks:
+        if not extra.tasks:
             break
-        drawn += collect(tasks)
-        missing = min(wanted - sum(g.trained for g in drawn), wanted + extra - len(drawn))
+        cursor, history = extra.cursor, extra.history
+        drawn += collect(extra.tasks)
     return Batch(
         drawn, _best(drawn, wanted), cursor, remember(history, _rates(drawn), config.tasks)
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.batch import Row
-from trainer.tally import Ratio, Tally
+from trainer.tally import Tally
 
 
 def token_tally(
@@ -24,10 +24,12 @@ def token_tally(
 ) -> Tally:
     """Of one row. Every tensor is [T], detached, in nats but for `correction`; `sums` are the loss's totals over T.
 
-    `mismatch/kl` is k3 of KL(sampler || trainer); `kl/k1` and `kl/approx` are k1 and k3 of KL(old || trainer)
-    (Schulman, "Approximating KL divergence").
+    `mismatch/kl` is k3 of KL(sampler || trainer); `kl/k1` and `kl/approx` are k1 and k3 of KL(old || trainer) (Schulman,
+    "Approximating KL divergence"). A row without a loss token, which a rank may be dealt, shows nothing.
     """
     count = float(len(logprobs))
+    if not count:
+        return Tally()
     mismatch, drift = logprobs - sampled_logprobs, logprobs - old_logprobs
     weight = torch.exp(mismatch)
     k3 = weight - 1 - mismatch
@@ -37,8 +39,8 @@ def token_tally(
         "logprob/nonfinite": (~torch.isfinite(logprobs)).sum(),
         "mismatch/abs_diff": mismatch.abs().sum(),
         "mismatch/kl": k3.sum(),
-        "mismatch/weight": weight.sum(),
-        "mismatch/weight_square": weight.square().sum(),
+        "importance/ratio": weight.sum(),
+        "importance/ratio_squared": weight.square().sum(),
         "importance/mean": correction.sum(),
         "importance/masked": (correction == 0).sum(),
     }
@@ -68,16 +70,16 @@ def batch_tally(rows: Sequence[Row], micro_batch_tokens: int) -> Tally:
     tally.add("batch/row_tokens", tokens, len(rows))
     tally.add("batch/fill", tokens, len(rows) * micro_batch_tokens)
     tally.add("batch/loss_tokens", sum(len(row.targets) for row in rows), tokens)
-    tally.raise_to("batch/row_tokens_max", max(len(row.input_ids) for row in rows))
+    tally.raise_to("batch/row_tokens_max", max((len(row.input_ids) for row in rows), default=0))
     return tally
 
 
 def with_effective_sample_size(tally: Tally) -> Tally:
-    """Put (sum w)^2 / (n sum w^2) of w = trainer / sampler in place of the sums it is made of; after all ranks are merged.
+    """Add (sum w)^2 / (n sum w^2) of w = trainer / sampler, as a share of the tokens; after all ranks are merged.
 
-    1: every token counts alike; 0.5: half of the sample is lost to uneven weights (Kong, 1992).
+    1: every token counts alike; 0.5: half of the sample is lost to uneven weights (Kish, 1965).
     """
-    weight = tally.ratios.pop("mismatch/weight", Ratio(0.0, 0.0))
-    square = tally.ratios.pop("mismatch/weight_square", Ratio(0.0, 0.0))
-    tally.add("mismatch/ess", weight.numerator**2, square.denominator * square.numerator)
+    ratio, squared = tally.ratio("importance/ratio"), tally.ratio("importance/ratio_squared")
+    lost = squared.denominator * squared.numerator
+    tally.add("importance/effective_sample", ratio.numerator**2, lost)
     return tally

@@ -43,6 +43,10 @@ def test_a_rank_without_rows_changes_nothing() -> None:
     assert merge([measured(range(5)), Tally()]) == merge([measured(range(5))])
 
 
+def test_a_row_without_loss_tokens_shows_nothing() -> None:
+    assert measured(range(0)) == Tally()
+
+
 def test_ratios_add_and_maxima_do_not() -> None:
     one, two = Tally(), Tally()
     one.add("mean", 1, 4)
@@ -77,7 +81,9 @@ def test_the_numbers_of_three_tokens() -> None:
         "mismatch/kl": (k3, 3),
         "mismatch/abs_diff": (2 * log2, 3),
         "mismatch/max": (log2, 1),
-        "mismatch/ess": (3.5**2, 3 * (4 + 1 + 0.25)),
+        "importance/ratio": (3.5, 3),
+        "importance/ratio_squared": (5.25, 3),
+        "importance/effective_sample": (3.5**2, 3 * 5.25),
         "mismatch/kl_over_entropy": (k3, 1.0),
         "kl/k1": (log2, 3),
         "ratio/max": (1.0, 1),
