@@ -14,6 +14,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/", views.run_page, name="run"),
     path("runs/<uuid:run_id>/header/", views.run_header, name="header"),
     path("runs/<uuid:run_id>/figures.json", views.run_figures, name="figures"),
+    path("runs/<uuid:run_id>/resting/", views.resting_tasks, name="resting"),
     path("runs/<uuid:run_id>/live/", views.live_page, name="live"),
     path("runs/<uuid:run_id>/live/rows/", views.live_rows, name="live_rows"),
     path("runs/<uuid:run_id>/steps/", views.step_list, name="steps"),

@@ -20,6 +20,7 @@ from webapp.runs.header import HEAVY, CountedRows, counted_rows, header
 from webapp.runs.listing import filtered_runs, page_of_rows
 from webapp.runs.log import LEVELS, log_lines
 from webapp.runs.models import Event, Run, RunStatus, Worker
+from webapp.runs.resting import resting
 from webapp.runs.step_groups import group_rows
 from webapp.sandboxes import sweeps
 from webapp.sandboxes.overview import overview
@@ -57,9 +58,14 @@ def run_page(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "sections": charts.SECTIONS,
         "figures": _figures(run, counted, axes),
         "axes": axes,
+        "resting": resting(run),
         "tab": "overview",
     }
     return render(request, "runs/run.html", context)
+
+
+def resting_tasks(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    return render(request, "runs/_resting.html", {"resting": resting(_run(run_id))})
 
 
 def run_header(request: HttpRequest, run_id: UUID) -> HttpResponse:
