@@ -72,13 +72,13 @@ def _venv(testbed: Path, python: str = "/opt/python") -> None:
     (testbed / ".venv" / "pyvenv.cfg").write_text(settings)
 
 
-def load_into(engine: str, folder: Path) -> None:
-    """Make every unpacked image of `folder` an image of a Docker engine."""
+def load_into(engine: str, folder: Path, *, kind: str = "") -> None:
+    """Make the unpacked images of `folder`, of all kinds or of one, images of a Docker engine."""
     import docker
 
     client = docker.DockerClient(base_url=engine, timeout=600)
     _make_bare(client)
-    for image in sorted((folder / "images").iterdir()):
+    for image in sorted((folder / "images").glob(f"*_{kind}%3A*" if kind else "*")):
         repository, _, tag = unquote(image.name).partition(":")
         bare = (image / "testbed" / ".venv").is_dir()
         container = client.containers.create(BARE if bare else COMPOSED_IMAGE, ["true"])
