@@ -66,10 +66,6 @@ class Engine(Protocol):
         """
         ...
 
-    def counters(self) -> dict[str, float]:
-        """What it has counted since it started, by the names of `trainer.engine_counters`; empty when it says nothing."""
-        ...
-
     def close(self) -> None:
         """End every process and request, those that wait included. Safe to call twice."""
         ...

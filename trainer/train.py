@@ -28,7 +28,6 @@ from trainer.checkpoint import Progress
 from trainer.collect import Collector
 from trainer.config import ConfigError, TrainConfig
 from trainer.curriculum import resting
-from trainer.engine_counters import engine_metrics
 from trainer.events import (
     CheckpointSaved,
     Evaluated,
@@ -139,7 +138,7 @@ def train(
             while progress.step < config.num_steps:
                 step, began = progress.step + 1, time.monotonic()
                 watch.step_began(step)
-                engine_busy_s, counters = collector.engine_clock.busy_s(), engine.counters()
+                engine_busy_s = collector.engine_clock.busy_s()
 
                 # 4. Collect groups of graded rollouts; their advantages come with them
                 with timed(events, step, "rollout"):
@@ -165,7 +164,6 @@ def train(
                         peak_flops=ceiling.flops_per_s,
                     )
                 updated_s = time.monotonic() - began - collected_s
-                counted = engine_metrics(counters, engine.counters())
                 before, progress = (
                     progress,
                     progress._replace(
@@ -190,7 +188,7 @@ def train(
                     policy_version=progress.policy_version,
                     updated=result.updated,
                     seconds=round(times["time/step_s"][0], 3),
-                    metrics=metrics | result.metrics | times | counted,
+                    metrics=metrics | result.metrics | times,
                 )
                 events.write(ended)
                 watch.step_ended(ended)

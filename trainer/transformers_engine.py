@@ -106,9 +106,6 @@ class TransformersEngine:
         """It lives as long as this process."""
         return False
 
-    def counters(self) -> dict[str, float]:
-        return {}
-
     def close(self) -> None:
         self._closing.set()
         self._waiting.put(None)

@@ -20,7 +20,6 @@ from typing import Any
 import httpx
 
 from trainer.config import TrainConfig
-from trainer.engine_counters import read_counters
 from trainer.generate import STOP, Completion, EngineUnavailable, GenerationTimeout
 from trainer.processes import GuardedProcess
 from trainer.stop import RunStopped
@@ -129,13 +128,6 @@ class VllmEngine:
         self._process.close()
         self._start()
         return True
-
-    def counters(self) -> dict[str, float]:
-        try:
-            reply = self._http.get(f"{self.url}/metrics", timeout=HEALTH_TIMEOUT_S)
-        except (httpx.HTTPError, RuntimeError):  # dead or closed: it has nothing to tell
-            return {}
-        return read_counters(reply.text)
 
     def close(self) -> None:
         self._closed = True

@@ -77,8 +77,5 @@ class ScriptedEngine:
     def revive(self) -> bool:
         return False
 
-    def counters(self) -> dict[str, float]:
-        return {}
-
     def close(self) -> None:
         self.closed = True

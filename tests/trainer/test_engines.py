@@ -21,7 +21,6 @@ from tests.trainer.conftest import MakeConfig
 from tests.trainer.shared_memory import orphaned_segments
 from trainer.batch import Row, Tree
 from trainer.config import TrainConfig
-from trainer.engine_counters import NAMES
 from trainer.generate import (
     STOP,
     Completion,
@@ -107,10 +106,6 @@ def test_log_probabilities_are_the_trainers(engine: Engine, policy: Policy) -> N
         assert 1 <= len(c.token_ids) == len(c.logprobs) <= 24
         assert c.finish_reason == ("length" if len(c.token_ids) == 24 else "stop")
     assert mean_difference(policy, completions) < 0.02
-    if isinstance(engine, VllmEngine):
-        counters = engine.counters()
-        assert set(counters) == set(NAMES)
-        assert counters["prefix_cache_queries"] >= sum(map(len, PROMPTS))
 
 
 def test_pushed_weights_answer_from_then_on(

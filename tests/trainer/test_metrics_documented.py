@@ -8,7 +8,6 @@ from tests.trainer.attempts import MIXED, make_config, make_groups
 from tests.trainer.gradients import run_update
 from tests.trainer.random_models import VOCABULARY, make_policy
 from trainer.alarms import RULES, STALL
-from trainer.engine_counters import engine_metrics
 from trainer.metrics import rollout_metrics, step_time_metrics
 from trainer.resample import Batch
 from trainer.speed import speed_tally
@@ -33,7 +32,6 @@ def measured() -> set[str]:
         *result.metrics,
         *speed_tally(shape, [], config, {"optimizer": 1.0}, 1e12).metrics(),
         *step_time_metrics(**times),
-        *engine_metrics({"num_preemptions": 1.0}, {"num_preemptions": 1.0}),
     }
     return {REASONS.sub("termination/<reason>", name) for name in names}
 
