@@ -38,6 +38,7 @@ from trainer.generate import start_engine
 from trainer.metrics import rollout_metrics
 from trainer.policy import Policy, load_policy, make_optimizer
 from trainer.rollout import ScoredGroup
+from trainer.staleness import Ahead, Batch, staleness_metrics
 from trainer.stop import RunStopped
 from trainer.update import update
 from trainer.weights import FileSync
@@ -86,11 +87,27 @@ def train(
             events=events,
             stopping=stopping,
         )
+        resources.callback(collector.close)
+
+        def begin(step: int, cursor: int) -> Batch:
+            tasks, cursor = draw(pool, cursor, config)
+            group_size = config.rollout.group_size
+            return Batch(
+                collector.begin(tasks, step=step, purpose="train", group_size=group_size), cursor
+            )
+
+        ahead = Ahead(
+            begin,
+            step=progress.step,
+            cursor=progress.cursor,
+            num_steps=config.num_steps,
+            max_staleness=config.rollout.max_staleness,
+        )
 
         def save_checkpoint() -> None:
             if progress.step in checkpoint.list_steps(run_dir):
                 return
-            with timed(events, progress.step, "checkpoint"):
+            with timed(events, progress.step, "checkpoint"), collector.tending():
                 folder = checkpoint.save(
                     run_dir, policy, optimizer, progress, tokenizer, config.checkpoint.keep
                 )
@@ -126,16 +143,15 @@ def train(
             while progress.step < config.num_steps:
                 step, began = progress.step + 1, time.monotonic()
 
-                # 4. Collect groups of graded rollouts; their advantages come with them
+                # 4. Groups of graded rollouts, with their advantages; those of later steps go on meanwhile
                 with timed(events, step, "rollout"):
-                    tasks, cursor = draw(pool, progress.cursor, config)
-                    groups = collector.collect(
-                        tasks, step=step, purpose="train", group_size=config.rollout.group_size
-                    )
-                collected_s = time.monotonic() - began
+                    batch = ahead.take(step)
+                    groups = collector.finish(batch.collection)
+                metrics = rollout_metrics(groups, batch.collection.seconds)
+                metrics |= staleness_metrics(groups, progress.policy_version)
 
                 # 5. One optimizer step
-                with timed(events, step, "update"):
+                with timed(events, step, "update"), collector.tending():
                     result = update(
                         policy,
                         optimizer,
@@ -148,7 +164,7 @@ def train(
                 progress = progress._replace(
                     step=step,
                     policy_version=progress.policy_version + result.updated,
-                    cursor=cursor,
+                    cursor=batch.cursor,
                 )
                 if not result.updated:
                     events.write(LogLine(level="warning", text=f"step {step}: {result.reason}"))
@@ -158,7 +174,7 @@ def train(
                         policy_version=progress.policy_version,
                         updated=result.updated,
                         seconds=round(time.monotonic() - began, 3),
-                        metrics=rollout_metrics(groups, collected_s) | result.metrics,
+                        metrics=metrics | result.metrics,
                     )
                 )
                 log.info("step %d of %d ended", step, config.num_steps)

@@ -13,7 +13,7 @@ import torch
 from trainer.batch import Row, pack
 from trainer.config import TrainConfig
 from trainer.events import Metric
-from trainer.loss import importance_weights, policy_loss
+from trainer.loss import importance_sums, importance_weights, policy_loss
 from trainer.policy import Policy, learning_rate, set_learning_rate
 from trainer.rollout import ScoredGroup
 from trainer.stop import RunStopped
@@ -92,7 +92,14 @@ class _Sums:
         return {name: _finite(total, float(self.tokens)) for name, total in means.items()} | {
             "loss": _finite(self.total["loss"], 1.0),
             "ratio/max": _finite(self.ratio_max, 1.0),
+            "importance/effective_sample": self._effective_sample(),
         }
+
+    def _effective_sample(self) -> Metric:
+        """Kish's effective sample size as a share of the tokens: (sum r)^2 / (T sum r^2)."""
+        squares = self.total.get("importance/ratio_squared", 0.0)
+        numerator = self.total.get("importance/ratio", 0.0) ** 2
+        return _finite(numerator, self.tokens * squares) if math.isfinite(squares) else (0.0, 0.0)
 
 
 def _finite(numerator: float, denominator: float) -> Metric:
@@ -119,8 +126,9 @@ def _backward(
     algorithm = config.algorithm
     scores = policy.scores(row, entropy_grad=algorithm.entropy_coef > 0)
     old, sampled = old.to(scores.logprobs), row.sampled_logprobs.to(scores.logprobs)
+    band = {"cap": algorithm.importance_cap, "floor": algorithm.importance_floor}
     correction = importance_weights(
-        old, sampled, correction=algorithm.importance_correction, cap=algorithm.importance_cap
+        old, sampled, correction=algorithm.importance_correction, **band
     )
     ref_logprobs = None
     if reference is not None:
@@ -140,12 +148,7 @@ def _backward(
         entropy_coef=algorithm.entropy_coef,
     )
     terms.loss.backward()
-    difference = scores.logprobs.detach() - sampled
-    mismatch = {
-        "mismatch/abs_diff": difference.abs().sum(),
-        "mismatch/kl": (torch.exp(difference) - 1 - difference).sum(),
-        "importance/mean": correction.sum(),
-    }
-    sums.add(terms.sums | mismatch, len(row.targets))
+    between = importance_sums(scores.logprobs.detach(), sampled, **band)
+    sums.add(terms.sums | between | {"importance/mean": correction.sum()}, len(row.targets))
     sums.total["loss"] += float(terms.loss.detach())
     sums.ratio_max = max(sums.ratio_max, float(torch.exp(scores.logprobs.detach() - old).max()))

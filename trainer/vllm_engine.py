@@ -45,6 +45,7 @@ class VllmEngine:
         self.policy_version = 0
         self._stopping = stopping
         self._weights: Path | None = None
+        self._weights_version = 0
         self._closed = False
         self._ready = threading.Event()
         # shorter than the server's own 5 s, or a request can meet a connection that is just being closed
@@ -78,6 +79,7 @@ class VllmEngine:
             raise EngineUnavailable(f"the engine was not back within {timeout_s:.0f} s")
         if self._closed:
             raise EngineUnavailable("the engine is closed")
+        policy_version = self.policy_version
         deadline = min(timeout_s, self.config.engine.request_timeout_s)
         try:
             reply = self._http.post(
@@ -97,19 +99,21 @@ class VllmEngine:
             text=choice["text"],
             token_ids=choice["token_ids"],
             logprobs=choice["logprobs"]["token_logprobs"],
+            policy_version=policy_version,
             finish_reason="stop" if choice["finish_reason"] == "stop" else "length",
         )
 
     def load_weights(self, folder: Path, policy_version: int) -> None:
-        self._weights, self.policy_version = folder, policy_version
-        if self.revive():
-            return
-        try:
-            self._push(folder)
-        except EngineUnavailable:
-            self._ready.clear()
-            if not self.revive():
-                raise
+        self._weights, self._weights_version = folder, policy_version
+        if not self.revive():
+            try:
+                self._push(folder)
+            except EngineUnavailable:
+                self._ready.clear()
+                if not self.revive():
+                    raise
+        # only now: what a request began with must never be newer than what answers it
+        self.policy_version = policy_version
 
     def revive(self) -> bool:
         """Start a dead server again with the last weights; True when it was dead.
@@ -149,7 +153,7 @@ class VllmEngine:
             self._http.post(f"{self.url}{path}", **kwargs).raise_for_status()
         except httpx.HTTPError as error:
             raise EngineUnavailable(
-                f"policy version {self.policy_version}: {path}: {error!r}"
+                f"policy version {self._weights_version}: {path}: {error!r}"
             ) from error
 
     def _healthy(self, timeout_s: float) -> bool:
