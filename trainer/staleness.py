@@ -1,7 +1,7 @@
 """How far sampling runs ahead of training: the batches of the next steps are begun while an update runs, within a bound.
 
 Staleness of a sampled token: policy version that its update starts from, minus policy version that sampled it. Why it never
-exceeds `rollout.max_staleness` (K): the batch of step s is begun only once the engine has the weights after step c >= s - 1 - K.
+exceeds `rollout.max_staleness` (K): the batch of step s is begun once the engine has the weights after step c >= s - 1 - K.
 Later tokens of it are sampled by those weights or newer ones, the update of step s starts from the weights after step s - 1,
 and a step raises the version by one at most. With K = 0 a batch is begun when its turn has come: nothing is sampled during an
 update.
