@@ -31,6 +31,10 @@ TORN = (
 """What reading a cut or overwritten file raises: torch and pickle trip wherever the bytes lead them."""
 
 
+UNWRITTEN = (OSError, RuntimeError, SafetensorError)
+"""What writing to a full disk raises: torch and safetensors say it in errors of their own."""
+
+
 class Progress(NamedTuple):
     """Where a run stands after a step."""
 
@@ -67,7 +71,7 @@ def save(
         (unfinished / STATE).write_text(json.dumps(progress._asdict()))
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
-    except OSError as error:
+    except UNWRITTEN as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise CheckpointError(
             f"{final}: not saved ({error}); free disk space or fix the folder's rights"

@@ -44,11 +44,10 @@ def update(
     began = time.monotonic()
     optimizer.zero_grad(set_to_none=True)
     sums = _Sums()
-    olds = [_old_logprobs(policy, row, config) for row in rows]
-    for row, old in zip(rows, olds, strict=True):
+    for row in rows:
         if stopping():
             raise RunStopped
-        _backward(policy, reference, row, old, config, sums)
+        _backward(policy, reference, row, _old_logprobs(policy, row, config), config, sums)
     norm = float(
         torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.optimizer.max_grad_norm)
     )
