@@ -56,7 +56,7 @@ class RecordedEngine:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        body = await _read(receive)
+        body = await read_body(receive)
         routes: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "/v1/completions": self.complete,
             "/pause": self.pause,
@@ -64,7 +64,7 @@ class RecordedEngine:
             "/recorded/use": self.use,
         }
         route = routes.get(scope["path"], self.agree)
-        await _reply(send, await route(json.loads(body or b"{}")))
+        await send_reply(send, await route(json.loads(body or b"{}")))
 
     async def complete(self, request: dict[str, Any]) -> dict[str, Any]:
         if not self._running:
@@ -122,7 +122,7 @@ class RecordedEngine:
         return number
 
 
-async def _read(receive: Any) -> bytes:
+async def read_body(receive: Any) -> bytes:
     body, more = b"", True
     while more:
         message = await receive()
@@ -131,7 +131,7 @@ async def _read(receive: Any) -> bytes:
     return body
 
 
-async def _reply(send: Any, answer: dict[str, Any], status: int = 200) -> None:
+async def send_reply(send: Any, answer: dict[str, Any], status: int = 200) -> None:
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
