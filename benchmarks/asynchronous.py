@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
@@ -57,6 +58,8 @@ class Measured:
     busy: float
     """Share of the time, from the first rollout's beginning to the last one's grade, in which the engine held a request."""
     most_in_flight: int
+    answered_during_updates: int
+    """Requests."""
     oldest: int
     """Staleness of the oldest token that was trained on, in policy versions."""
 
@@ -129,15 +132,17 @@ def _take_steps(
         max_staleness=config.rollout.max_staleness,
     )
     batch_s, oldest, began = [], 0.0, time.monotonic()
+    answered = 0
     for step in range(1, config.num_steps + 1):
         batch = ahead.take(step)
         groups = collector.finish(batch.collection)
         sampling_s = time.monotonic() - began
         batch_s.append(batch.collection.seconds)
         oldest = max(oldest, staleness_metrics(groups, step - 1)["staleness/max"][0])
+        use = _use(engine)
         with collector.tending():
             time.sleep(update_s)
-        use = httpx.get(f"{engine.url}/recorded/use").json()
+        answered += _use(engine)["answered"] - use["answered"]
         engine.load_weights(Path("unread"), step)
     return Measured(
         max_staleness=config.rollout.max_staleness,
@@ -146,8 +151,14 @@ def _take_steps(
         batch_s=fmean(batch_s),
         busy=use["busy_s"] / sampling_s,
         most_in_flight=use["most"],
+        answered_during_updates=answered,
         oldest=round(oldest),
     )
+
+
+def _use(engine: VllmEngine) -> dict[str, Any]:
+    use: dict[str, Any] = httpx.get(f"{engine.url}/recorded/use").json()
+    return use
 
 
 def record_of(run_dir: Path) -> dict[str, object]:

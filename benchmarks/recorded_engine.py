@@ -48,6 +48,7 @@ class RecordedEngine:
         self._prompts: list[list[int]] = []
         self._running = 0
         self._most = 0
+        self._answered = 0
         self._busy_s = 0.0
         self._busy_since = 0.0
         self._unpaused = asyncio.Event()
@@ -74,6 +75,7 @@ class RecordedEngine:
         try:
             return await self._sample(request["prompt"])
         finally:
+            self._answered += 1
             self._running -= 1
             if not self._running:
                 self._busy_s += time.monotonic() - self._busy_since
@@ -87,9 +89,13 @@ class RecordedEngine:
         return {}
 
     async def use(self, _: dict[str, Any]) -> dict[str, Any]:
-        """Seconds for which it held at least one request, so far, and the most that it held at once."""
+        """Seconds for which it held at least one request, so far, the most that it held at once, and all that it answered."""
         since = time.monotonic() - self._busy_since if self._running else 0.0
-        return {"busy_s": self._busy_s + since, "most": self._most}
+        return {
+            "busy_s": self._busy_s + since,
+            "most": self._most,
+            "answered": self._answered,
+        }
 
     async def agree(self, _: dict[str, Any]) -> dict[str, Any]:
         return {}
