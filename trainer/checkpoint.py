@@ -34,6 +34,10 @@ TORN = (
 """What reading a cut or overwritten file raises: torch and pickle trip wherever the bytes lead them."""
 
 
+UNWRITTEN = (OSError, RuntimeError, SafetensorError)
+"""What writing to a full disk raises: torch and safetensors say it in errors of their own."""
+
+
 class Progress(NamedTuple):
     """Where a run stands after a step."""
 
@@ -45,6 +49,8 @@ class Progress(NamedTuple):
     """The untrained policy has had its evaluation, which later ones are compared with."""
     history: Mapping[str, Visits] = MappingProxyType({})
     """What the curriculum remembers of each task."""
+    drawn: tuple[tuple[str, ...], ...] = ()
+    """The task_ids drawn already for each of the next steps, where sampling runs ahead (`trainer.staleness`)."""
 
     def as_json(self) -> str:
         return json.dumps(self._asdict() | {"history": dict(self.history)})
@@ -54,7 +60,8 @@ class Progress(NamedTuple):
         told = json.loads(text)
         visits = told.pop("history", {}).items()
         return cls(
-            **told, history={task: Visits(last, tuple(rates)) for task, (last, rates) in visits}
+            **told | {"drawn": tuple(map(tuple, told.get("drawn", ())))},
+            history={task: Visits(last, tuple(rates)) for task, (last, rates) in visits},
         )
 
 
@@ -83,7 +90,7 @@ def save(
         (unfinished / STATE).write_text(progress.as_json())
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
-    except OSError as error:
+    except UNWRITTEN as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise CheckpointError(
             f"{final}: not saved ({error}); free disk space or fix the folder's rights"

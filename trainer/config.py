@@ -92,6 +92,9 @@ class RolloutConfig(Section):
     """Seconds for a whole rollout, generation and tools (DeepSWE: 20 minutes)."""
     concurrency: Positive = 64
     """Rollouts in flight at once."""
+    max_staleness: NonNegative = 0
+    """Policy versions that a sampled token may be older than the weights that learn from it. 0: sampling and updates
+    take turns (DeepSWE). More: rollouts of that many next steps go on during an update (asynchronous training)."""
     prompt: str = "r2e-gym"
     """Name of a prompt file in trainer/prompts/."""
 
@@ -121,10 +124,12 @@ class AlgorithmConfig(Section):
     old_logprobs: Literal["sampled", "recomputed"] = "sampled"
     """The old policy of the ratio: the sampler's own log-probabilities, or recomputed before the update (DeepSWE)."""
     importance_correction: Literal["none", "tis", "icepop"] = "none"
-    """Correct for sampler and trainer disagreeing: truncate (TIS) or mask (IcePop) the token weight. Needs
-    old_logprobs = "recomputed"."""
+    """Correct for sampler and trainer disagreeing, by rounding or by age: truncate (TIS) or mask (IcePop) the token
+    weight. Needs old_logprobs = "recomputed"."""
     importance_cap: Annotated[float, Field(ge=1)] = 2.0
-    """Upper bound of the token weight for TIS and IcePop; IcePop's lower bound is its inverse."""
+    """Upper bound of the token weight for TIS (its authors: 2) and IcePop (its authors: 5)."""
+    importance_floor: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Lower bound of IcePop's band (its authors: 0.5)."""
 
 
 class OptimizerConfig(Section):
@@ -323,6 +328,17 @@ def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
             'set old_logprobs = "recomputed", or none',
         ),
     ]
+    uncorrected = (
+        c.algorithm.old_logprobs == "recomputed" and c.algorithm.importance_correction == "none"
+    )
+    rules.append(
+        (
+            "rollout.max_staleness",
+            c.rollout.max_staleness > 0 and uncorrected,
+            f"{c.rollout.max_staleness}: nothing corrects for the age of the tokens; set "
+            'importance_correction = "tis" or "icepop", or old_logprobs = "sampled"',
+        )
+    )
     broken = [(field, message) for field, is_broken, message in rules if is_broken]
     return broken + _duplicates(c)
 

@@ -32,7 +32,10 @@ class Completion:
     token_ids: list[int]
     """[T], the stop string's tokens included."""
     logprobs: list[float]
-    """[T] nats, at the sampling temperature."""
+    """[T] nats, at the sampling temperature, by the weights that sampled each token."""
+    policy_version: int
+    """Of the weights that answered when the turn began. Where new ones arrive in the middle of it (`Engine.load_weights`), its
+    later tokens are of those: none is older than this says."""
     finish_reason: Literal["stop", "length"]
 
 
@@ -56,7 +59,11 @@ class Engine(Protocol):
         ...
 
     def load_weights(self, folder: Path, policy_version: int) -> None:
-        """Answer with the weights in `folder` from now on. Raises EngineUnavailable naming the version."""
+        """Answer with the weights in `folder` from now on. Raises EngineUnavailable naming the version.
+
+        Requests in flight are never lost: vLLM freezes them, drops what it had computed for them and goes on with the new
+        weights; transformers ends them with the old weights first.
+        """
         ...
 
     def revive(self) -> bool:

@@ -27,7 +27,7 @@ from trainer.chat import Chat, Prompt, load_prompt
 from trainer.checkpoint import Progress
 from trainer.collect import Collector
 from trainer.config import ConfigError, TrainConfig
-from trainer.curriculum import resting
+from trainer.curriculum import resting, resting_metrics
 from trainer.events import (
     CheckpointSaved,
     Evaluated,
@@ -41,9 +41,11 @@ from trainer.events import (
 from trainer.generate import start_engine
 from trainer.metrics import rollout_metrics, step_time_metrics
 from trainer.policy import Policy, load_policy, make_optimizer
-from trainer.resample import collect_batch
+from trainer.resample import top_up
 from trainer.rollout import ScoredGroup
+from trainer.staleness import Ahead, staleness_metrics
 from trainer.stop import RunStopped
+from trainer.task_stream import TaskStream
 from trainer.update import update
 from trainer.weights import FileSync
 
@@ -96,11 +98,26 @@ def train(
             events=events,
             stopping=stopping,
         )
+        resources.callback(collector.close)
+
+        stream = TaskStream(
+            pool=pool, config=config, cursor=progress.cursor, history=progress.history
+        )
+        group_size = config.rollout.group_size
+        collect = partial(collector.collect, purpose="train", group_size=group_size)
+        ahead = Ahead(
+            stream,
+            partial(collector.begin, purpose="train", group_size=group_size),
+            step=progress.step,
+            drawn=progress.drawn,
+            num_steps=config.num_steps,
+            max_staleness=config.rollout.max_staleness,
+        )
 
         def save_checkpoint() -> None:
             if progress.step in checkpoint.list_steps(run_dir):
                 return
-            with timed(events, progress.step, "checkpoint"):
+            with timed(events, progress.step, "checkpoint"), collector.tending():
                 folder = checkpoint.save(
                     run_dir, policy, optimizer, progress, tokenizer, config.checkpoint.keep
                 )
@@ -140,19 +157,15 @@ def train(
                 watch.step_began(step)
                 engine_busy_s = collector.engine_clock.busy_s()
 
-                # 4. Collect groups of graded rollouts; their advantages come with them
+                # 4. Groups of graded rollouts, with their advantages; those of later steps go on meanwhile
                 with timed(events, step, "rollout"):
-                    collect = partial(
-                        collector.collect,
-                        step=step,
-                        purpose="train",
-                        group_size=config.rollout.group_size,
-                    )
-                    batch = collect_batch(pool, progress.cursor, progress.history, config, collect)
+                    collection = ahead.take(step)
+                    groups = collector.finish(collection)
+                    batch = top_up(groups, stream, config.tasks, partial(collect, step=step))
                 collected_s = time.monotonic() - began
 
                 # 5. One optimizer step
-                with timed(events, step, "update"):
+                with timed(events, step, "update"), collector.tending():
                     result = update(
                         policy,
                         optimizer,
@@ -164,18 +177,21 @@ def train(
                         peak_flops=ceiling.flops_per_s,
                     )
                 updated_s = time.monotonic() - began - collected_s
+                metrics = rollout_metrics(batch.drawn, max(collected_s, collection.seconds))
+                metrics |= batch.metrics() | resting_metrics(stream.history, config.tasks)
+                metrics |= staleness_metrics(batch.trained_on, progress.policy_version)
                 before, progress = (
                     progress,
                     progress._replace(
                         step=step,
                         policy_version=progress.policy_version + result.updated,
-                        cursor=batch.cursor,
-                        history=batch.history,
+                        cursor=stream.cursor,
+                        history=stream.history,
+                        drawn=ahead.drawn,
                     ),
                 )
                 if not result.updated:
                     events.write(LogLine(level="warning", text=f"step {step}: {result.reason}"))
-                metrics = rollout_metrics(batch.drawn, collected_s) | batch.metrics(config)
                 times = step_time_metrics(
                     step_s=time.monotonic() - began,
                     collect_s=collected_s,

@@ -178,6 +178,7 @@ class TransformersEngine:
             text=before + stop,
             token_ids=request.token_ids,
             logprobs=request.logprobs,
+            policy_version=self.policy_version,
             finish_reason="stop" if stopped else "length",
         )
         if request.reply.set_running_or_notify_cancel():

@@ -4,7 +4,7 @@ The loss of the batch is the plain sum over its rows (`trainer.loss`), so gradie
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,11 +53,9 @@ def update(
     tally = batch_tally(rows, config.optimizer.micro_batch_tokens)
     loss = 0.0
     with watch.timing("old_logprobs"):
-        olds = [_old_logprobs(policy, row, config) for row in rows]
+        olds = [_old_logprobs(policy, row, config) for row in _until_stopped(rows, stopping)]
     with watch.timing("forward_backward"):
-        for row, old in zip(rows, olds, strict=True):
-            if stopping():
-                raise RunStopped
+        for row, old in zip(_until_stopped(rows, stopping), olds, strict=True):
             loss += _backward(policy, reference, row, old, config, tally)
     with watch.timing("optimizer"):
         norm = float(
@@ -85,6 +83,14 @@ def update(
     )
 
 
+def _until_stopped(rows: Sequence[Row], stopping: Callable[[], bool]) -> Iterator[Row]:
+    """Raises RunStopped before the next row."""
+    for row in rows:
+        if stopping():
+            raise RunStopped
+        yield row
+
+
 def _old_logprobs(policy: Policy, row: Row, config: TrainConfig) -> torch.Tensor:
     """[T] of the policy that the ratio starts from."""
     if config.algorithm.old_logprobs == "sampled":
@@ -105,8 +111,9 @@ def _backward(
     algorithm = config.algorithm
     scores = policy.scores(row, entropy_grad=algorithm.entropy_coef > 0)
     old, sampled = old.to(scores.logprobs), row.sampled_logprobs.to(scores.logprobs)
+    band = {"cap": algorithm.importance_cap, "floor": algorithm.importance_floor}
     correction = importance_weights(
-        old, sampled, correction=algorithm.importance_correction, cap=algorithm.importance_cap
+        old, sampled, correction=algorithm.importance_correction, **band
     )
     ref_logprobs = None
     if reference is not None:
@@ -134,6 +141,7 @@ def _backward(
             correction=correction,
             entropy=scores.entropy.detach(),
             sums=terms.sums,
+            **band,
         )
     )
     return float(terms.loss.detach())

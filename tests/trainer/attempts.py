@@ -56,7 +56,7 @@ def make_rollout(
     )
     for letter, token in zip(letters, ids, strict=True):
         if letter == "A":
-            rollout.append_sampled([token], [-rng.uniform(0.2, 6.0)])
+            rollout.append_sampled([token], [-rng.uniform(0.2, 6.0)], 0)
         else:
             rollout.append_observed([token])
     rollout.reward = reward

@@ -43,6 +43,7 @@ class ScriptedEngine:
         if self.closed:
             raise EngineUnavailable("the engine is closed")
         with self._lock:
+            policy_version = self.policy_version
             script = self._going_on.pop(seed, None) or self.scripts.pop(0)
             self._going_on[seed + 1] = script[1:]
         reply = script[0]
@@ -55,6 +56,7 @@ class ScriptedEngine:
             text=self._tokenizer.decode(token_ids),
             token_ids=token_ids,
             logprobs=logprobs,
+            policy_version=policy_version,
             finish_reason="stop"
             if text.endswith(STOP) and len(token_ids) < max_tokens
             else "length",
