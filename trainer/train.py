@@ -1,8 +1,9 @@
 """The training loop of GRPO++: collect, score, update, sync, evaluate, checkpoint; it reads top to bottom.
 
-One process, on CPU or one GPU. What it did is in `RUN_DIR/events.jsonl`; started again on the same folder, it goes on from
-the newest checkpoint. It deviates from DeepSWE's release in one default: the ratio's old policy is the sampler's own
-log-probabilities instead of a recomputation (`algorithm.old_logprobs`), which saves a forward pass.
+With several ranks this is the lead's part, which the others follow (`trainer.follow`). What it did is in
+`RUN_DIR/events.jsonl`; started again on the same folder, it goes on from the newest checkpoint. It deviates from DeepSWE's
+release in one default: the ratio's old policy is the sampler's own log-probabilities instead of a recomputation
+(`algorithm.old_logprobs`), which saves a forward pass.
 """
 
 import logging
@@ -34,19 +35,25 @@ from trainer.events import (
     PhaseEnded,
     StepEnded,
 )
+from trainer.follow import load_state
 from trainer.generate import start_engine
 from trainer.metrics import rollout_metrics
-from trainer.policy import Policy, load_policy, make_optimizer
 from trainer.rollout import ScoredGroup
 from trainer.stop import RunStopped
 from trainer.update import update
 from trainer.weights import FileSync
+from trainer.world import ALONE, World
 
 log = logging.getLogger(__name__)
 
 
 def train(
-    config: TrainConfig, run_dir: Path, run: UUID, events: EventWriter, stopping: Callable[[], bool]
+    config: TrainConfig,
+    run_dir: Path,
+    run: UUID,
+    events: EventWriter,
+    stopping: Callable[[], bool],
+    world: World = ALONE,
 ) -> Progress:
     """Run `config` to its last step and return where it stands. Raises RunStopped after saving a checkpoint."""
     # 1. What is practised, and on what
@@ -63,7 +70,7 @@ def train(
     with ExitStack() as resources:
         # 2. Policy, optimizer and engine, loaded side by side
         loader = resources.enter_context(ThreadPoolExecutor(1, "load"))
-        loading = loader.submit(_load, config, run_dir)
+        loading = loader.submit(load_state, config, run_dir, world)
         backend = Pool(
             load_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
         )
@@ -186,11 +193,13 @@ def train(
 
 def check_supported(config: TrainConfig) -> None:
     """Raises ConfigError for what the configuration can say and this version cannot do."""
-    if config.engine.weight_sync == "nccl":
-        raise ConfigError([("engine.weight_sync", "nccl: not in this version; choose files")])
-    if config.hardware.nodes * config.hardware.gpus_per_node > 1:
-        message = f"{config.hardware.gpus_per_node}: this version trains in one process, on one GPU or none"
-        raise ConfigError([("hardware.gpus_per_node", message)])
+    engine, hardware = config.engine, config.hardware
+    if 0 < hardware.gpus_per_node < engine.replicas * engine.tensor_parallel:
+        message = (
+            f"{engine.replicas} x tensor_parallel={engine.tensor_parallel}: this version starts engines on the first node, "
+            f"which has {hardware.gpus_per_node} GPUs"
+        )
+        raise ConfigError([("engine.replicas", message)])
 
 
 def training_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
@@ -286,19 +295,3 @@ def timed(events: EventWriter, step: int, phase: Phase) -> Iterator[None]:
         yield
     finally:
         events.write(PhaseEnded(step=step, phase=phase, seconds=round(time.monotonic() - began, 3)))
-
-
-def _load(
-    config: TrainConfig, run_dir: Path
-) -> tuple[Policy, torch.optim.Optimizer, Policy | None, Progress]:
-    """Policy, optimizer, reference policy (only with a KL penalty) and progress: new, or from the newest checkpoint."""
-    temperature = config.rollout.temperature
-    policy = load_policy(config.model, temperature=temperature)
-    optimizer = make_optimizer(policy.model, config.optimizer)
-    reference = None
-    if config.algorithm.kl_coef:
-        reference = load_policy(config.model, temperature=temperature)
-        reference.model.requires_grad_(False)
-    steps = checkpoint.list_steps(run_dir)
-    progress = checkpoint.load(run_dir, steps[-1], policy, optimizer) if steps else Progress()
-    return policy, optimizer, reference, progress

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +21,13 @@ from trainer.policy import Policy, engine_state
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "deepswe-weights-"
+
+
+@dataclass(frozen=True)
+class GatherWeights:
+    """The lead's order to join in `trainer.policy.engine_state`."""
+
+    dtype: torch.dtype
 
 
 class FileSync:
@@ -39,7 +47,8 @@ class FileSync:
         """Give the engine the policy's weights under this version. Raises EngineUnavailable naming it."""
         folder = self._root / f"version_{policy_version}"
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(engine_state(self._policy.model, self._dtype), folder / "model.safetensors")
+        self._policy.world.order(GatherWeights(self._dtype))
+        save_file(engine_state(self._policy, self._dtype), folder / "model.safetensors")
         self._engine.load_weights(folder, policy_version)
         if self._current is not None and self._current != folder:
             shutil.rmtree(self._current, ignore_errors=True)
