@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 
 from trainer.config import TrainConfig
 from trainer.generate import STOP, Completion, EngineUnavailable, GenerationTimeout
+from trainer.gpus import engine_gpus
 from trainer.processes import GuardedProcess
 from trainer.stop import RunStopped
 
@@ -33,15 +35,20 @@ HEALTH_TIMEOUT_S = 10.0
 
 class VllmEngine:
     def __init__(
-        self, config: TrainConfig, log_path: Path, stopping: Callable[[], bool] = lambda: False
+        self,
+        config: TrainConfig,
+        log_path: Path,
+        stopping: Callable[[], bool] = lambda: False,
+        replica: int = 0,
     ) -> None:
-        """Start the server and wait until it answers. Raises EngineUnavailable, RunStopped."""
+        """Start the server and wait until it answers. `replica` counts from 0. Raises EngineUnavailable, RunStopped."""
         if importlib.util.find_spec("vllm") is None:
             raise EngineUnavailable(
                 'vllm is not installed: run "make setup", or set engine.kind = "transformers" (slower)'
             )
         self.config = config
         self.log_path = log_path
+        self.replica = replica
         self.policy_version = 0
         self._stopping = stopping
         self._weights: Path | None = None
@@ -60,6 +67,7 @@ class VllmEngine:
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         body: dict[str, Any] = {
             "model": MODEL_NAME,
@@ -170,7 +178,7 @@ class VllmEngine:
         with self.log_path.open("ab") as output:
             self._process = GuardedProcess(
                 _command(self.config, port),
-                env=os.environ | _environment(self.config),
+                env=os.environ | _environment(self.config) | self._devices(),
                 output=output,
             )
         try:
@@ -181,6 +189,10 @@ class VllmEngine:
             self.close()
             raise
         self._ready.set()
+
+    def _devices(self) -> dict[str, str]:
+        gpus = engine_gpus(self.config, self.replica)
+        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if gpus else {}
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + self.config.engine.startup_timeout_s
