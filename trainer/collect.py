@@ -56,6 +56,8 @@ class Collector:
     backend: Pool
     events: EventWriter
     stopping: Callable[[], bool]
+    renew_weights: Callable[[], None] = lambda: None
+    """Called now and then while rollouts go on: `WeightSync.renew`."""
 
     def __post_init__(self) -> None:
         self._grades = GradeCache()
@@ -113,6 +115,7 @@ class Collector:
         try:
             if not self.stopping():
                 self.engine.revive()
+                self.renew_weights()
                 return
         except RunStopped:
             pass

@@ -70,7 +70,7 @@ class EnginePool:
 
     def load_weights(self, folder: Path, policy_version: int) -> None:
         """On all replicas at once, after those that are being revived."""
-        self._settle()
+        self.settle()
         loading = [
             self._threads.submit(replica.engine.load_weights, folder, policy_version)
             for replica in self._replicas
@@ -114,7 +114,8 @@ class EnginePool:
         replica.is_well = True
         return came_back
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Wait for replicas that are being revived."""
         wait([replica.reviving for replica in self._replicas if replica.reviving])
         for replica in self._replicas:
             replica.reviving = None

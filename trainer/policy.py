@@ -6,6 +6,7 @@ several ranks the policy is sharded over them (`trainer.shards`), and `scores` a
 """
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,15 +175,21 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-def engine_state(policy: Policy, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Weights by name in the engine's type, each with memory of its own, as safetensors wants them. Followers: empty.
+def whole_weights(policy: Policy, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """Weights by name as a checkpoint has them, one after the other in `dtype`, on the policy's device. Collective.
 
-    Collective. Tied output embeddings are written out: vLLM's CPU build keeps a packed copy of them, which it makes anew
-    only when they are loaded by their own name, and would go on sampling with the old ones.
+    Tied output embeddings are among them: vLLM's CPU build keeps a packed copy of them, which it makes anew only when they
+    are loaded by their own name, and would go on sampling with the old ones.
     """
-    state = {}
     for name, tensor in policy.model.state_dict().items():
-        full = whole(tensor.detach())
-        if policy.world.leads:
-            state[name] = full.to("cpu", dtype, copy=True).contiguous()
-    return state
+        yield name, whole(tensor.detach()).to(dtype)
+
+
+def engine_state(policy: Policy, dtype: torch.dtype) -> dict[str, Tensor]:
+    """`whole_weights` on the CPU, each with memory of its own, as safetensors wants them. Followers: empty. Collective."""
+    leads = policy.world.leads
+    return {
+        name: tensor.to("cpu", copy=True).contiguous()
+        for name, tensor in whole_weights(policy, dtype)
+        if leads
+    }

@@ -41,7 +41,7 @@ from trainer.metrics import rollout_metrics
 from trainer.rollout import ScoredGroup
 from trainer.stop import RunStopped
 from trainer.update import update
-from trainer.weights import FileSync
+from trainer.weights import start_sync
 from trainer.world import ALONE, World
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,8 @@ def train(
         engine = start_engine(config, run_dir, stopping)
         resources.callback(engine.close)
         policy, optimizer, reference, progress = loading.result()
-        sync = FileSync(policy, engine, getattr(torch, config.model.dtype))
+        dtype = getattr(torch, config.model.dtype)
+        sync = start_sync(config.engine.weight_sync, policy, engine, dtype)
         resources.callback(sync.close)
         collector = Collector(
             run=run,
@@ -92,6 +93,7 @@ def train(
             backend=backend,
             events=events,
             stopping=stopping,
+            renew_weights=lambda: sync.renew(progress.policy_version),
         )
 
         def save_checkpoint() -> None:

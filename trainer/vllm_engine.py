@@ -7,6 +7,7 @@ needed, so it listens on loopback.
 """
 
 import importlib.util
+import json
 import logging
 import os
 import socket
@@ -21,7 +22,8 @@ from uuid import UUID
 import httpx
 
 from trainer.config import TrainConfig
-from trainer.generate import STOP, Completion, EngineUnavailable, GenerationTimeout
+from trainer.engine_pool import EnginePool
+from trainer.generate import STOP, Completion, Engine, EngineUnavailable, GenerationTimeout
 from trainer.gpus import engine_gpus
 from trainer.processes import GuardedProcess
 from trainer.stop import RunStopped
@@ -50,6 +52,8 @@ class VllmEngine:
         self.log_path = log_path
         self.replica = replica
         self.policy_version = 0
+        self.awaits_weights = False
+        """Started again without a folder of weights to load: it answers when `weights_arrived`."""
         self._stopping = stopping
         self._weights: Path | None = None
         self._closed = False
@@ -119,6 +123,11 @@ class VllmEngine:
             if not self.revive():
                 raise
 
+    def weights_arrived(self, policy_version: int) -> None:
+        """They came past HTTP (`trainer.nccl_sync`)."""
+        self.policy_version, self.awaits_weights = policy_version, False
+        self._open()
+
     def revive(self) -> bool:
         """Start a dead server again with the last weights; True when it was dead.
 
@@ -128,7 +137,7 @@ class VllmEngine:
         if self._process.exit_code() is None and (
             self._ready.is_set() or self._healthy(HEALTH_TIMEOUT_S)
         ):
-            self._ready.set()
+            self._open()
             return False
         log.warning(
             "the engine is gone (exit code %s); starting it again", self._process.exit_code()
@@ -173,7 +182,7 @@ class VllmEngine:
 
     def _start(self) -> None:
         self._ready.clear()
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         with self.log_path.open("ab") as output:
             self._process = GuardedProcess(
@@ -188,7 +197,12 @@ class VllmEngine:
         except BaseException:
             self.close()
             raise
-        self._ready.set()
+        self.awaits_weights = self._weights is None and self.policy_version > 0
+        self._open()
+
+    def _open(self) -> None:
+        if not self.awaits_weights:
+            self._ready.set()
 
     def _devices(self) -> dict[str, str]:
         gpus = engine_gpus(self.config, self.replica)
@@ -213,6 +227,15 @@ class VllmEngine:
         )
 
 
+def replicas_of(engine: Engine, *, settled: bool = True) -> list[VllmEngine]:
+    """The servers behind `engine`; `settled` waits for those that are being started again."""
+    if isinstance(engine, EnginePool):
+        if settled:
+            engine.settle()
+        return [replica for replica in engine.engines if isinstance(replica, VllmEngine)]
+    return [engine] if isinstance(engine, VllmEngine) else []
+
+
 def _command(config: TrainConfig, port: int) -> list[str]:
     # the `vllm` console script asks for the metadata of a package of that name, which the CPU build does not have
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
@@ -231,6 +254,8 @@ def _command(config: TrainConfig, port: int) -> list[str]:
     }
     if config.hardware.gpus_per_node:
         options["gpu-memory-utilization"] = config.engine.gpu_memory_utilization
+    if config.engine.weight_sync == "nccl":
+        options["weight-transfer-config"] = json.dumps({"backend": "nccl"})
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     return [*command, "--disable-log-stats"] + (
@@ -251,7 +276,7 @@ def _environment(config: TrainConfig) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
