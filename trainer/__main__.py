@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from trainer.config import CONFIG_FILE, ConfigError, TrainConfig, load_config
+from trainer.config import CONFIG_FILE, ConfigError, TrainConfig
 from trainer.events import (
     EVENTS_FILE,
     AnyEvent,
@@ -31,7 +31,7 @@ from trainer.events import (
     read_events,
 )
 from trainer.malloc import keep_freed_pages
-from trainer.recipes import load_recipe, recipe_names
+from trainer.recipes import find_config
 
 if TYPE_CHECKING:
     from trainer.world import World
@@ -46,7 +46,7 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        config = _config(arguments.run_dir)
+        config = find_config(arguments.run_dir)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -59,7 +59,7 @@ def main() -> int:
         from trainer.launch import Node, launch
 
         node = Node(arguments.node, arguments.rendezvous)
-        return launch(config.hardware, run_dir, sys.argv[1:], node)
+        return launch(config.hardware, ["-m", "trainer", *sys.argv[1:]], node, run_dir)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -175,14 +175,6 @@ def _host() -> dict[str, object]:
         "memory_mib": memory,
         "gpus": gpus,
     }
-
-
-def _config(run_dir_or_recipe: str) -> TrainConfig:
-    """From RUN_DIR/config.toml; with --dry-run a recipe's name will do."""
-    path = Path(run_dir_or_recipe)
-    if not path.is_dir() and run_dir_or_recipe in recipe_names():
-        return load_recipe(run_dir_or_recipe)
-    return load_config(path / CONFIG_FILE if path.is_dir() else path)
 
 
 def _arguments() -> argparse.Namespace:

@@ -35,18 +35,21 @@ class Node(NamedTuple):
     """host:port of node 0; empty for a run on one node."""
 
 
-def launch(hardware: HardwareConfig, run_dir: Path, arguments: Sequence[str], node: Node) -> int:
-    """Run `python -m trainer` with `arguments` as every rank of this node; its exit code as `trainer.__main__` has them.
+def launch(
+    hardware: HardwareConfig, arguments: Sequence[str], node: Node, run_dir: Path | None = None
+) -> int:
+    """Run Python with `arguments` as every rank of this node; the exit code of the rank that ended first and badly, or 0.
 
+    After a stop it is 0 where the last event in `run_dir` says that the run was stopped or had finished.
     Where a rank was killed this process ends by the same signal, so that the run is resumed like one of a single process.
     """
     ranks_here = hardware.ranks // hardware.nodes
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks_here)))
     start = elastic_launch(_launch_config(hardware, ranks_here, node), sys.executable)
     try:
-        start("-m", "trainer", *arguments)
+        start(*arguments)
     except SignalException:
-        return 0 if _ended_well(run_dir) else 1
+        return 0 if run_dir and _ended_well(run_dir) else 1
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         log.error("the first ranks to end, with their exit codes: %s", codes)

@@ -70,8 +70,10 @@ class NcclSync:
         """The group ends with its processes: tearing it down needs every one of them to answer."""
 
     def _renewed(self, replicas: list[VllmEngine]) -> "_Link":
+        """A new group. Of the old one the workers that still live let go; the lead's end is left, closing it may block."""
         if self._link is not None:
-            self._link.client.shutdown_weight_transfer_engine()
+            linked = [replica.url for replica in replicas if replica.url in self._link.urls]
+            ReplicaClient(linked).shutdown_weight_transfer_engine()
         return _Link(replicas, PolicySource(self._policy, self._dtype))
 
 
@@ -104,8 +106,9 @@ class _Link:
     """One group of the lead and the workers of these replicas as they are now. Raises whatever fails first."""
 
     def __init__(self, replicas: list[VllmEngine], source: PolicySource) -> None:
-        self._urls = [replica.url for replica in replicas]
-        self.client = ReplicaClient(self._urls)
+        self.urls = [replica.url for replica in replicas]
+        self.client = ReplicaClient(self.urls)
+        self._failed = False
         sizes = self.client.world_sizes()
         init_info = NCCLTrainerInitInfo(
             rank=0,
@@ -120,18 +123,20 @@ class _Link:
         )
 
     def is_broken(self, replicas: list[VllmEngine]) -> bool:
-        """Whether one of the replicas was started again since."""
-        return [replica.url for replica in replicas] != self._urls
+        """Whether a transfer failed, or one of the replicas was started again since."""
+        return self._failed or [replica.url for replica in replicas] != self.urls
 
     def send(self, policy_version: int) -> None:
         client = self.client
         client.weight_version = str(policy_version)
+        self._failed = True
         client.post_all("/pause", params={"mode": "keep"})
         try:
             self._watched(self._transfer.send_weights)
             client.post_all("/reset_prefix_cache")
         finally:
             client.post_all("/resume")
+        self._failed = False
 
     def _watched(self, work: Callable[[], Any]) -> Any:
         outcome: Future[Any] = Future()
@@ -209,7 +214,7 @@ class ReplicaClient:
                 timeout=CALL_TIMEOUT_S,
             ).raise_for_status()
 
-        with ThreadPoolExecutor(len(self._urls), "replica") as threads:
+        with ThreadPoolExecutor(max(1, len(self._urls)), "replica") as threads:
             posts = [threads.submit(post, replica) for replica in range(len(self._urls))]
         for replica, posted in enumerate(posts):
             if error := posted.exception():
