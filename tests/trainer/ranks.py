@@ -34,6 +34,7 @@ class Case(NamedTuple):
     checkpointed: bool = False
     compiled: bool = False
     old_logprobs: str = "sampled"
+    dtype: str = "float32"
 
 
 CASES = [
@@ -45,6 +46,7 @@ CASES = [
     *(Case(family, checkpointed=True) for family in FAMILIES),
     Case("llama", old_logprobs="recomputed"),
     Case("qwen3", compiled=True),
+    Case("llama", dtype="bfloat16"),
 ]
 
 
@@ -62,6 +64,7 @@ def gradients(case: Case, world: World = ALONE) -> dict[str, Tensor]:
     sample_near_the_policy(groups, random.Random(3), case.family)
     # another seed on each rank: the weights are to come from the lead
     policy = make_policy(case.family, temperature=TEMPERATURE, seed=world.rank, world=world)
+    policy.dtype = getattr(torch, case.dtype)
     if case.checkpointed:
         policy.model.gradient_checkpointing_enable({"use_reentrant": False})
         policy.model.train()

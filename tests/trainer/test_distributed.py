@@ -66,11 +66,14 @@ def test_two_ranks_have_the_gradients_of_one(folder: Path, family: str) -> None:
     assert found.keys() == set(CASES)
     alone_each = gradients(Case(family, share_prefix=False, micro_batch_tokens=1))
     for case in [case for case in CASES if case.family == family]:
-        expected = alone_each if case.old_logprobs == "sampled" else gradients(case)
+        plain = (case.old_logprobs, case.dtype) == ("sampled", "float32")
+        expected = alone_each if plain else gradients(case)
+        # one process computes under autocast, ranks with weights that are bfloat16 on the way
+        limit = 1e-5 if case.dtype == "float32" else 0.1
         assert found[case].keys() == expected.keys()
         for parameter, gradient in expected.items():
             assert gradient.abs().max() > 0
-            assert apart(found[case][parameter], gradient) < 1e-5, (case, parameter)
+            assert apart(found[case][parameter], gradient) < limit, (case, parameter)
 
 
 def test_a_step_from_a_checkpoint_of_one_process_is_the_same_on_two_ranks(
