@@ -78,6 +78,7 @@ class Agent:
                         temperature=limits.temperature,
                         seed=seed + index,
                         timeout_s=deadline - time.monotonic(),
+                        rollout=rollout.id,
                     )
             except GenerationTimeout:
                 return "timeout"

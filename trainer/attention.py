@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, cat, nn
+from torch.compiler import disable
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -23,6 +24,7 @@ LONGEST_ON_CPU = 4096
 """Tokens that a segment may see on a CPU before its matrix of probabilities, kept for backward, costs more than it saves."""
 
 
+@disable
 def tree_attention(
     module: nn.Module,
     query: Tensor,

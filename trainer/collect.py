@@ -86,6 +86,8 @@ class Collector:
     backend: Pool
     events: EventWriter
     stopping: Callable[[], bool]
+    renew_weights: Callable[[], None] = lambda: None
+    """Called now and then while rollouts go on: `WeightSync.renew`."""
     _closed: threading.Event = field(default_factory=threading.Event, init=False)
 
     def __post_init__(self) -> None:
@@ -179,6 +181,7 @@ class Collector:
         try:
             if not self.stopping():
                 self.engine.revive()
+                self.renew_weights()
                 return
         except RunStopped:
             pass

@@ -45,6 +45,8 @@ class ModelConfig(Section):
     """Compute type of forward and backward; weights and optimizer state stay float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in backward: about a quarter slower, far less memory."""
+    compile: bool = False
+    """Compile each layer with torch.compile (Inductor): the first steps wait for the compiler, a C++ one on a CPU."""
 
 
 class TasksConfig(Section):
@@ -230,6 +232,9 @@ class HardwareConfig(Section):
     """Machines."""
     gpus_per_node: NonNegative = 0
     """GPUs on each; 0 means CPU."""
+    ranks_per_node: NonNegative = 0
+    """Trainer processes on each, which share weights and batch (FSDP2); 0 means one a GPU, or one on a CPU. Engine replicas
+    use the GPUs that no rank has, or share them all."""
     gpu_memory_gib: NonNegativeFloat = 0
     """Memory of one GPU, GiB."""
     min_memory_gib: PositiveFloat = 8
@@ -237,6 +242,11 @@ class HardwareConfig(Section):
     peak_tflops: NonNegativeFloat = 0
     """Dense bfloat16 TFLOP/s of one GPU or CPU, which MFU is a share of; 0: a GPU's public figure by its name, and a
     CPU's measured at the start."""
+
+    @property
+    def ranks(self) -> int:
+        """Trainer processes in all."""
+        return self.nodes * (self.ranks_per_node or max(1, self.gpus_per_node))
 
 
 class TrainConfig(Section):
@@ -272,6 +282,7 @@ class TrainConfig(Section):
 def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
     """Every (field, message) pair that no single field can see."""
     num_gpus = c.hardware.nodes * c.hardware.gpus_per_node
+    engine_gpus = c.engine.replicas * c.engine.tensor_parallel
     rules = [
         (
             "rollout.group_size",
@@ -299,6 +310,17 @@ def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
             "engine.weight_sync",
             c.engine.weight_sync == "nccl" and c.hardware.gpus_per_node == 0,
             "nccl: needs GPUs; choose files",
+        ),
+        (
+            "engine.weight_sync",
+            c.engine.weight_sync == "nccl" and 0 < num_gpus < engine_gpus + c.hardware.ranks,
+            f"nccl: cannot link two processes on one GPU, and {c.hardware.ranks} ranks beside {engine_gpus} GPUs of engines "
+            f"are more than {num_gpus}; lower hardware.ranks_per_node, or choose files",
+        ),
+        (
+            "hardware.ranks_per_node",
+            0 < c.hardware.gpus_per_node < c.hardware.ranks_per_node,
+            f"{c.hardware.ranks_per_node}: more than gpus_per_node={c.hardware.gpus_per_node}; one a GPU at most",
         ),
         (
             "engine.replicas",

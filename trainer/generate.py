@@ -7,8 +7,10 @@ log-probabilities are those of the distribution that was sampled from.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
+from uuid import UUID
 
 from trainer.config import TrainConfig
 
@@ -51,8 +53,11 @@ class Engine(Protocol):
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         """Sample until STOP, the model's end of turn or `max_tokens`. Thread-safe.
+
+        `rollout` is that of the turn, which `trainer.engine_pool` keeps on one replica.
 
         Raises EngineUnavailable, GenerationTimeout.
         """
@@ -86,9 +91,17 @@ def start_engine(
     Raises EngineUnavailable with the log's end, RunStopped when the run stops meanwhile.
     """
     if config.engine.kind == "vllm":
+        from trainer.engine_pool import start_all
         from trainer.vllm_engine import VllmEngine
 
-        return VllmEngine(config, run_dir / "engine.log", stopping)
+        if config.engine.replicas == 1:
+            return VllmEngine(config, run_dir / "engine.log", stopping)
+        return start_all(
+            [
+                partial(VllmEngine, config, run_dir / f"engine-{number}.log", stopping, number)
+                for number in range(config.engine.replicas)
+            ]
+        )
     from trainer.transformers_engine import TransformersEngine
 
     return TransformersEngine(config)

@@ -23,6 +23,7 @@ from trainer.footprint import (
     model_shape,
     trainer_memory,
 )
+from trainer.gpus import engine_gpus
 from trainer.machine import Machine, this_machine
 from trainer.policy import LOGIT_CHUNK
 from trainer.train import evaluation_tasks, training_tasks
@@ -123,7 +124,7 @@ def _num_evaluations(config: TrainConfig) -> int:
 
 
 def plan_memory(shape: ModelShape, config: TrainConfig) -> Memory:
-    ranks = max(1, config.hardware.nodes * config.hardware.gpus_per_node)
+    ranks = config.hardware.ranks
     commands = min(config.sandbox.concurrency, config.rollout.concurrency)
     return Memory(
         ranks=ranks,
@@ -186,29 +187,29 @@ def _lacking_gpus(config: TrainConfig, machine: Machine, memory: Memory | None) 
     if small:
         missing.append(f"GPU memory: {_gib(min(small))} of {hardware.gpu_memory_gib:g} GiB")
     if wanted and memory is not None:
-        needed = (
-            memory.trainer.total + engine.gpu_memory_utilization * hardware.gpu_memory_gib * GIB
-        )
+        needed = memory.trainer.total
+        if engine_gpus(config, 0)[0] == 0:
+            needed += engine.gpu_memory_utilization * hardware.gpu_memory_gib * GIB
         if needed > hardware.gpu_memory_gib * GIB:
             missing.append(
-                f"room on a GPU: trainer and engine together need {_gib(needed)} of "
+                f"room on a GPU: what shares one needs {_gib(needed)} of "
                 f"{hardware.gpu_memory_gib:g} GiB; lower gpu_memory_utilization or max_response_tokens"
             )
         if memory.engine.num_full_sequences < 1:
             missing.append(
                 "KV cache: less than one sequence of engine.max_model_len; raise tensor_parallel"
             )
-    if hardware.nodes * wanted > 1 or engine.replicas * engine.tensor_parallel > 1:
-        missing.append("training on more than one GPU: this version trains in one process")
-    if engine.weight_sync == "nccl":
-        missing.append("weight sync by nccl: this version hands weights over by files")
+    if 0 < wanted < engine.replicas * engine.tensor_parallel:
+        missing.append("engine replicas on other nodes: this version starts them on the first")
     return missing
 
 
 def _lacking_memory(config: TrainConfig, machine: Machine, memory: Memory | None) -> list[str]:
     needed = config.hardware.min_memory_gib * GIB
     if memory is not None and not config.hardware.gpus_per_node:
-        needed = max(needed, memory.trainer.total + memory.engine.total + memory.handover)
+        ranks_here = memory.ranks // config.hardware.nodes
+        trainers = ranks_here * memory.trainer.total
+        needed = max(needed, trainers + memory.engine.total + memory.handover)
     if machine.memory_bytes < 0.95 * needed:
         return [f"memory: {_gib(machine.memory_bytes)} of {_gib(needed)}"]
     return []
@@ -244,7 +245,8 @@ def _describe_work(config: TrainConfig, tasks: Tasks, work: Work) -> list[str]:
 
 def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> list[str]:
     trainer, engine, hardware = memory.trainer, memory.engine, config.hardware
-    where = f"each of {memory.ranks} GPU(s)" if hardware.gpus_per_node else "CPU"
+    kind = "GPU" if hardware.gpus_per_node else "CPU"
+    where = f"each of {memory.ranks} ranks on {kind}s" if memory.ranks > 1 else kind
     lines = [
         "",
         f"Memory ({shape.num_parameters:,} parameters)",

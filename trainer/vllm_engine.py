@@ -8,6 +8,7 @@ vLLM's development routes are needed, so it listens on loopback.
 """
 
 import importlib.util
+import json
 import logging
 import math
 import os
@@ -18,11 +19,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 
 from trainer.config import TrainConfig
-from trainer.generate import STOP, Completion, EngineUnavailable, GenerationTimeout
+from trainer.engine_pool import EnginePool
+from trainer.generate import STOP, Completion, Engine, EngineUnavailable, GenerationTimeout
+from trainer.gpus import engine_gpus
 from trainer.processes import GuardedProcess
 from trainer.stop import RunStopped
 
@@ -36,16 +40,23 @@ PROBE_TIMEOUT_S = 60.0
 
 class VllmEngine:
     def __init__(
-        self, config: TrainConfig, log_path: Path, stopping: Callable[[], bool] = lambda: False
+        self,
+        config: TrainConfig,
+        log_path: Path,
+        stopping: Callable[[], bool] = lambda: False,
+        replica: int = 0,
     ) -> None:
-        """Start the server and wait until it answers. Raises EngineUnavailable, RunStopped."""
+        """Start the server and wait until it answers. `replica` counts from 0. Raises EngineUnavailable, RunStopped."""
         if importlib.util.find_spec("vllm") is None:
             raise EngineUnavailable(
                 'vllm is not installed: run "make setup", or set engine.kind = "transformers" (slower)'
             )
         self.config = config
         self.log_path = log_path
+        self.replica = replica
         self.policy_version = 0
+        self.awaits_weights = False
+        """Started again without a folder of weights to load: it answers when `weights_arrived`."""
         self._stopping = stopping
         self._weights: Path | None = None
         self._weights_version = 0
@@ -66,6 +77,7 @@ class VllmEngine:
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         body: dict[str, Any] = {
             "model": MODEL_NAME,
@@ -127,6 +139,11 @@ class VllmEngine:
         # only now: what a request began with must never be newer than what answers it
         self.policy_version = policy_version
 
+    def weights_arrived(self, policy_version: int) -> None:
+        """They came past HTTP (`trainer.nccl_sync`)."""
+        self.policy_version, self.awaits_weights = policy_version, False
+        self._open()
+
     def revive(self) -> bool:
         """Start a dead server again with the last weights; True when it was dead.
 
@@ -140,7 +157,7 @@ class VllmEngine:
             and not self._distrusted
             and (self._ready.is_set() or self._healthy(HEALTH_TIMEOUT_S))
         ):
-            self._ready.set()
+            self._open()
             return False
         state = "no longer answers" if exit_code is None else f"is gone (exit code {exit_code})"
         log.warning("the engine %s; starting it again", state)
@@ -201,12 +218,12 @@ class VllmEngine:
     def _start(self) -> None:
         self._ready.clear()
         self._distrusted = False
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         with self.log_path.open("ab") as output:
             self._process = GuardedProcess(
                 _command(self.config, port),
-                env=os.environ | _environment(self.config),
+                env=os.environ | _environment(self.config) | self._devices(),
                 output=output,
             )
         try:
@@ -216,7 +233,16 @@ class VllmEngine:
         except BaseException:
             self.close()
             raise
-        self._ready.set()
+        self.awaits_weights = self._weights is None and self.policy_version > 0
+        self._open()
+
+    def _open(self) -> None:
+        if not self.awaits_weights:
+            self._ready.set()
+
+    def _devices(self) -> dict[str, str]:
+        gpus = engine_gpus(self.config, self.replica)
+        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if gpus else {}
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + self.config.engine.startup_timeout_s
@@ -237,6 +263,15 @@ class VllmEngine:
         )
 
 
+def replicas_of(engine: Engine, *, settled: bool = True) -> list[VllmEngine]:
+    """The servers behind `engine`; `settled` waits for those that are being started again."""
+    if isinstance(engine, EnginePool):
+        if settled:
+            engine.settle()
+        return [replica for replica in engine.engines if isinstance(replica, VllmEngine)]
+    return [engine] if isinstance(engine, VllmEngine) else []
+
+
 def _command(config: TrainConfig, port: int) -> list[str]:
     # the `vllm` console script asks for the metadata of a package of that name, which the CPU build does not have
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
@@ -255,6 +290,8 @@ def _command(config: TrainConfig, port: int) -> list[str]:
     }
     if config.hardware.gpus_per_node:
         options["gpu-memory-utilization"] = config.engine.gpu_memory_utilization
+    if config.engine.weight_sync == "nccl":
+        options["weight-transfer-config"] = json.dumps({"backend": "nccl"})
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     return [*command, "--disable-log-stats"] + (
@@ -275,7 +312,7 @@ def _environment(config: TrainConfig) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -7,6 +7,7 @@ import json
 import threading
 from dataclasses import asdict
 from pathlib import Path
+from uuid import UUID
 
 from trainer.generate import Completion, Engine
 
@@ -35,6 +36,7 @@ class RecordedEngine:
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         if self._inner is None:
             return self._known[seed]
@@ -44,6 +46,7 @@ class RecordedEngine:
             temperature=temperature,
             seed=seed,
             timeout_s=timeout_s,
+            rollout=rollout,
         )
         with self._lock, self._path.open("a") as file:
             file.write(json.dumps([seed, asdict(completion)]) + "\n")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import torch
 from safetensors.torch import load_file
@@ -39,6 +40,7 @@ class ScriptedEngine:
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         if self.closed:
             raise EngineUnavailable("the engine is closed")
