@@ -36,7 +36,7 @@ from sandbox.task import load_taskset
 from trainer.chat import Chat, load_prompt
 from trainer.collect import Collector
 from trainer.config import TrainConfig
-from trainer.events import EventWriter
+from trainer.events import EVENTS_FILE, EventWriter, Started, TurnEnded, read_events
 from trainer.recipes import load_recipe
 from trainer.staleness import Ahead, staleness_metrics
 from trainer.task_stream import TaskStream
@@ -160,11 +160,9 @@ def _use(engine: VllmEngine) -> dict[str, Any]:
 
 
 def record_of(run_dir: Path) -> dict[str, object]:
-    """What `RECORD` holds, from a run's events: [generate_s, tool_s] of every turn of every rollout."""
-    from trainer.events import EVENTS_FILE, RolloutFinished, Started, TurnEnded, read_events
-
+    """What `RECORD` holds, from a run's events: [generate_s, tool_s] of every turn of every rollout that had one."""
     turns: dict[UUID, list[RecordedTurn]] = {}
-    ended, source = [], {}
+    source: dict[str, object] = {}
     for _, event in read_events(run_dir / EVENTS_FILE):
         if isinstance(event, Started):
             source = {"recipe": event.config["recipe"], "versions": event.versions}
@@ -172,9 +170,7 @@ def record_of(run_dir: Path) -> dict[str, object]:
         elif isinstance(event, TurnEnded):
             timed = RecordedTurn(event.turn.generate_s, event.turn.tool_s)
             turns.setdefault(event.rollout, []).append(timed)
-        elif isinstance(event, RolloutFinished) and event.rollout in turns:
-            ended.append(turns[event.rollout])
-    return {"source": source, "rollouts": ended}
+    return {"source": source, "rollouts": list(turns.values())}
 
 
 def main() -> int:
@@ -218,7 +214,7 @@ def table(measured: list[Measured]) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clock", type=float, default=0.1, help="seconds here to a recorded one")
+    parser.add_argument("--clock", type=float, default=0.025, help="seconds here to a recorded one")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument(
         "--record-from", type=Path, metavar="RUN_DIR", help="write the record from a run's events"

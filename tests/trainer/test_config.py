@@ -67,6 +67,11 @@ def test_an_unknown_recipe_names_those_there_are() -> None:
             'tis: corrects nothing while the sampler is the old policy; set old_logprobs = "recomputed"',
         ),
         (
+            {"rollout": {"max_staleness": 1}, "algorithm": {"old_logprobs": "recomputed"}},
+            "rollout.max_staleness",
+            "1: nothing corrects for the age of the tokens",
+        ),
+        (
             {"algorithm": {"compact_filtering": ["infra"]}},
             "algorithm.compact_filtering.0",
             "'infra'",
