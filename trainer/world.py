@@ -28,6 +28,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 COLLECTIVE_TIMEOUT = timedelta(minutes=15)
 """Longer than the slowest micro-batch of one rank waits for another's."""
 ORDER_TIMEOUT = timedelta(days=7)
+EXIT_RANK_LOST = 75
+"""EX_TEMPFAIL of sysexits.h: another rank was lost, and the run is to be started again."""
 LOOK_EVERY_S = 0.3
 LAST_WORDS_S = 5.0
 """How long a rank that lost its peers waits for the reason before it gives none."""
@@ -209,14 +211,17 @@ def join(environ: "os._Environ[str]") -> Iterator[World]:
 def forward_signals(world: Ranks) -> None:
     """Followers: SIGTERM and SIGINT ask the whole world to stop.
 
-    A thread waits for them, since a collective keeps the main one from hearing them.
+    Python's handlers run in the main thread, which a collective keeps for as long as it lasts; the byte that the interpreter
+    writes for each signal comes at once.
     """
-    numbers = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
 
     def wait() -> None:
-        while True:
-            signal.sigwait(numbers)
+        while os.read(reading, 1):
             with suppress(RuntimeError):
                 world.ask_to_stop()
 
