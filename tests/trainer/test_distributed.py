@@ -6,6 +6,7 @@ Then whole runs: `python -m trainer` launches its ranks, and none outlives anoth
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -197,6 +198,29 @@ def test_two_ranks_are_killed_and_stopped_and_one_process_finishes(run: Run) -> 
     assert [(e.step, e.updated) for e in of(StepEnded, events)] == [(1, True), (2, True), (3, True)]
     assert last(events).status == "finished"
     assert run.left_behind() == []
+
+
+def test_a_node_without_the_model_ends_the_run_on_all_nodes_with_its_error(
+    run_config: MakeConfig, tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        rendezvous = f"127.0.0.1:{probe.getsockname()[1]}"
+    nodes = []
+    for number in range(2):
+        folder = tmp_path / f"node-{number}"
+        folder.mkdir()
+        model = {"path": str(tmp_path / "nothing")} if number else {}
+        config = run_config(model=model, hardware={"nodes": 2})
+        (folder / CONFIG_FILE).write_text(tomli_w.dumps(config.model_dump(mode="json")))
+        nodes.append(Run(folder))
+        nodes[-1].start("--node", str(number), "--rendezvous", rendezvous)
+    assert [node.wait(START_TIMEOUT_S) for node in nodes] == [1, 1], nodes[0].output()
+    finished = last(nodes[0].events())
+    assert finished.status == "failed"
+    assert finished.reason.startswith("RankFailed: rank 1 on ")
+    assert str(tmp_path / "nothing") in finished.reason
+    assert not nodes[1].events()
 
 
 def processes_with(run: Run, variable: str) -> list[int]:
