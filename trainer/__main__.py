@@ -1,6 +1,7 @@
 """`python -m trainer RUN_DIR`: train what RUN_DIR/config.toml says, or go on with what is there.
 
-Exit codes: 0 finished or stopped, 1 failed (the last event says why), 2 the configuration is wrong.
+Exit codes: 0 finished or stopped, 1 failed (the last event says why), 2 the configuration is wrong; killed by a signal, also
+where that befell one of its ranks: to be started again.
 SIGTERM or SIGINT stops the run: it saves a checkpoint and ends. Where the configuration asks for more than one rank, this
 process launches them (`trainer.launch`); under torchrun it is one of them.
 """
@@ -97,7 +98,7 @@ def run(
     from trainer.follow import leading
     from trainer.stop import RunStopped
     from trainer.train import train
-    from trainer.world import RankLost
+    from trainer.world import EXIT_RANK_LOST, RankLost
 
     last_step = (list_steps(run_dir) or [0])[-1]
     try:
@@ -110,7 +111,7 @@ def run(
         return 0
     except RankLost as error:
         events.write(LogLine(level="error", text=str(error)))
-        return 1  # no last event: whoever started the run resumes it, as after the death of a single process
+        return EXIT_RANK_LOST  # and no last event, as after the death of a single process
     except Exception as error:
         log.exception("the run failed")
         events.write(

@@ -151,8 +151,9 @@ def load(run_dir: Path, step: int, policy: Policy, optimizer: torch.optim.Optimi
     world = policy.world
     state = _read(folder, policy) if world.leads else None
     fill(policy.model, state.model if state else None, world)
+    shares = _shares(state, policy, optimizer)
     try:
-        optimizer.load_state_dict(_shares(state.optimizer if state else None, policy, optimizer))
+        optimizer.load_state_dict(shares)
     except (LookupError, RuntimeError, ValueError) as error:
         raise _unfit(folder, error) from error
     (progress, rng), *_ = world.gather((state.progress, state.rng) if state else (Progress(), None))
@@ -163,6 +164,8 @@ def load(run_dir: Path, step: int, policy: Policy, optimizer: torch.optim.Optimi
 
 @dataclass(frozen=True)
 class _Read(WholeState):
+    outline: dict[str, Any]
+    """The optimizer's state with None for what has a parameter's shape."""
     progress: Progress
     rng: Tensor
 
@@ -170,9 +173,11 @@ class _Read(WholeState):
 def _read(folder: Path, policy: Policy) -> _Read:
     """What the lead finds on disk. Raises CheckpointError where it is torn, or of another model."""
     try:
+        optimizer = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
         read = _Read(
             model=load_file(folder / "model" / "model.safetensors"),
-            optimizer=torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True),
+            optimizer=optimizer,
+            outline=_outline(optimizer),
             progress=Progress.from_json((folder / STATE).read_text()),
             rng=torch.load(folder / "rng.pt", weights_only=True),
         )
@@ -195,29 +200,28 @@ def _unfit(folder: Path, error: Exception) -> CheckpointError:
 
 
 def _shares(
-    saved: dict[str, Any] | None, policy: Policy, optimizer: torch.optim.Optimizer
+    saved: _Read | None, policy: Policy, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     """The optimizer's state as this rank holds it, from the lead's whole one. Collective."""
-    outline, *_ = policy.world.gather(_outline(saved) if saved else {})
+    outline, *_ = policy.world.gather(saved.outline if saved else {})
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state = {}
     for index, values in outline["state"].items():
+        whole = saved.optimizer["state"][index] if saved else {}
         state[index] = {
-            key: share_out(saved["state"][index][key] if saved else None, parameters[index])
-            if value is None
-            else value
+            key: share_out(whole.get(key), parameters[index]) if value is None else value
             for key, value in values.items()
         }
     return {"state": state, "param_groups": outline["param_groups"]}
 
 
-def _outline(saved: dict[str, Any]) -> dict[str, Any]:
-    """Without what has a parameter's shape, for which None stands."""
-    return saved | {
+def _outline(optimizer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "param_groups": optimizer["param_groups"],
         "state": {
             index: {key: None if value.ndim else value for key, value in values.items()}
-            for index, values in saved["state"].items()
-        }
+            for index, values in optimizer["state"].items()
+        },
     }
 
 

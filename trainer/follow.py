@@ -18,7 +18,7 @@ from trainer.policy import Policy, engine_state, load_policy, make_optimizer
 from trainer.stop import RunStopped
 from trainer.update import TakeStep, take_step
 from trainer.weights import GatherWeights
-from trainer.world import RankFailed, RankLost, Ranks, World, forward_signals
+from trainer.world import EXIT_RANK_LOST, RankFailed, RankLost, Ranks, World, forward_signals
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def follow(config: TrainConfig, run_dir: Path, world: World) -> int:
         if cause is error and not isinstance(error, RankFailed | RankLost):
             world.fail(f"{type(error).__name__}: {error}")
         log.error("rank %d ends: %s", world.rank, cause, exc_info=cause is error)
-        return 1
+        return EXIT_RANK_LOST if isinstance(cause, RankLost) else 1
     return 0
 
 

@@ -20,6 +20,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from trainer.config import HardwareConfig
 from trainer.events import EVENTS_FILE, Finished, read_events
+from trainer.world import EXIT_RANK_LOST
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ def launch(
     """Run Python with `arguments` as every rank of this node; the exit code of the rank that ended first and badly, or 0.
 
     After a stop it is 0 where the last event in `run_dir` says that the run was stopped or had finished.
-    Where a rank was killed this process ends by the same signal, so that the run is resumed like one of a single process.
+    Where a rank was killed, here or on another node, this process ends by the same signal or by SIGKILL, so that the run is
+    resumed like one of a single process.
     """
     ranks_here = hardware.ranks // hardware.nodes
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks_here)))
@@ -54,8 +56,8 @@ def launch(
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         log.error("the first ranks to end, with their exit codes: %s", codes)
         for code in codes.values():
-            if code < 0:
-                _die_by(-code)
+            if code < 0 or code == EXIT_RANK_LOST:
+                _die_by(signal.SIGKILL if code > 0 else -code)
         return next(iter(codes.values()))
     return 0
 

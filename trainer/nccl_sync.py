@@ -11,6 +11,7 @@ fails, or for the timeout. The GPUs of lead and engines must differ (`trainer.gp
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -134,8 +135,11 @@ class _Link:
         try:
             self._watched(self._transfer.send_weights)
             client.post_all("/reset_prefix_cache")
-        finally:
-            client.post_all("/resume")
+        except Exception:
+            with suppress(EngineUnavailable):
+                client.post_all("/resume")
+            raise
+        client.post_all("/resume")
         self._failed = False
 
     def _watched(self, work: Callable[[], Any]) -> Any:
@@ -165,6 +169,9 @@ class ReplicaClient:
     def __init__(self, urls: list[str]) -> None:
         self._urls = urls
         self._sizes = [1] * len(urls)
+        self._http = httpx.Client(
+            timeout=CALL_TIMEOUT_S, limits=httpx.Limits(max_keepalive_connections=0)
+        )
         self.weight_version = "0"
         self.failed: Future[None] = Future()
         """Done with the error of the first call that failed."""
@@ -172,9 +179,7 @@ class ReplicaClient:
     def world_sizes(self) -> list[int]:
         """Workers of each replica."""
         self._sizes = [
-            httpx.get(f"{url}/get_world_size", timeout=CALL_TIMEOUT_S)
-            .raise_for_status()
-            .json()["world_size"]
+            self._http.get(f"{url}/get_world_size").raise_for_status().json()["world_size"]
             for url in self._urls
         ]
         return self._sizes
@@ -207,12 +212,8 @@ class ReplicaClient:
         self, path: str, bodies: list[Any], params: Mapping[str, str] | None = None
     ) -> None:
         def post(replica: int) -> None:
-            httpx.post(
-                f"{self._urls[replica]}{path}",
-                json=bodies[replica],
-                params=params,
-                timeout=CALL_TIMEOUT_S,
-            ).raise_for_status()
+            url = f"{self._urls[replica]}{path}"
+            self._http.post(url, json=bodies[replica], params=params).raise_for_status()
 
         with ThreadPoolExecutor(max(1, len(self._urls)), "replica") as threads:
             posts = [threads.submit(post, replica) for replica in range(len(self._urls))]

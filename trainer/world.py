@@ -28,10 +28,12 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 COLLECTIVE_TIMEOUT = timedelta(minutes=15)
 """Longer than the slowest micro-batch of one rank waits for another's."""
 ORDER_TIMEOUT = timedelta(days=7)
+EXIT_RANK_LOST = 75
+"""EX_TEMPFAIL of sysexits.h: another rank was lost, and the run is to be started again."""
 LOOK_EVERY_S = 0.3
 LAST_WORDS_S = 5.0
 """How long a rank that lost its peers waits for the reason before it gives none."""
-ABORT_AFTER_S = 20.0
+ABORT_AFTER_S = 60.0
 """Beyond this a rank whose peer failed is stuck in a collective that no error can end."""
 PEER_GONE = r"(?i)gloo|nccl|connection (closed|reset)|broken pipe"
 """In the message of a collective that failed because another rank is gone."""
@@ -81,7 +83,7 @@ class World:
         return flag
 
     def stop_requested(self) -> bool:
-        """Whether another rank was asked to stop."""
+        """Whether another rank was asked to stop, or has failed."""
         return False
 
     def fail(self, reason: str) -> None:
@@ -134,7 +136,7 @@ class Ranks(World):
     def stop_requested(self) -> bool:
         if not self._stop and time.monotonic() - self._looked_at > LOOK_EVERY_S:
             self._looked_at = time.monotonic()
-            self._stop = self._told("stop")
+            self._stop = self._told("stop") or self._told("failed")
         return self._stop
 
     def ask_to_stop(self) -> None:
@@ -151,8 +153,8 @@ class Ranks(World):
         return self._store.get("failed").decode() if self._told("failed") else ""
 
     def explain(self, error: Exception) -> Exception:
-        told = isinstance(error, RankFailed | RankLost)
-        if told or not isinstance(error, RuntimeError) or not re.search(PEER_GONE, str(error)):
+        of_torch = type(error) is RuntimeError or isinstance(error, dist.DistError)
+        if not of_torch or not re.search(PEER_GONE, str(error)):
             return error
         deadline = time.monotonic() + LAST_WORDS_S
         while time.monotonic() < deadline:
@@ -209,14 +211,17 @@ def join(environ: "os._Environ[str]") -> Iterator[World]:
 def forward_signals(world: Ranks) -> None:
     """Followers: SIGTERM and SIGINT ask the whole world to stop.
 
-    A thread waits for them, since a collective keeps the main one from hearing them.
+    Python's handlers run in the main thread, which a collective keeps for as long as it lasts; the byte that the interpreter
+    writes for each signal comes at once.
     """
-    numbers = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
 
     def wait() -> None:
-        while True:
-            signal.sigwait(numbers)
+        while os.read(reading, 1):
             with suppress(RuntimeError):
                 world.ask_to_stop()
 

@@ -20,6 +20,7 @@ from trainer import checkpoint, staleness, weights
 from trainer.__main__ import run
 from trainer.config import CONFIG_FILE, load_config
 from trainer.generate import start_engine
+from trainer.world import ALONE
 
 MODULES = (trainer.train, checkpoint, weights, staleness)
 FILES = {module.__file__ for module in MODULES}
@@ -51,15 +52,19 @@ def attempt(run_dir: Path, record: Path, last_line: int) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     trainer.train.start_engine = lambda *_: RecordedEngine(record)
     sys.settrace(Killer(last_line).on_call)
-    code = run(load_config(run_dir / CONFIG_FILE), run_dir, None)
-    os._exit(code)
+    os._exit(train_alone(run_dir))
+
+
+def train_alone(run_dir: Path) -> int:
+    config = load_config(run_dir / CONFIG_FILE)
+    return run(config, run_dir, None, ALONE, stopping=lambda: False)
 
 
 def main() -> int:
     command, run_dir, record = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     if command == "record":
         trainer.train.start_engine = lambda *a: RecordedEngine(record, start_engine(*a))
-        return run(load_config(run_dir / CONFIG_FILE), run_dir, None)
+        return train_alone(run_dir)
     every = int(sys.argv[4])
     line = every
     while (code := attempt(run_dir, record, line)) == -signal.SIGKILL:

@@ -3,12 +3,15 @@
     torchrun --nproc-per-node 2 -m tests.trainer.ranks FOLDER
 
 FOLDER holds `model/` and a checkpoint of step 1, saved by one process. The lead writes `gradients.pt`, those of every case;
-a checkpoint of step 2, taken together from that of step 1; and `failure.txt`, what it was told when the other rank failed.
+a checkpoint of step 2, taken together from that of step 1; `stopped.txt`, whether it heard that the other rank was asked to
+stop; and `failure.txt`, what it was told when the other rank failed.
 """
 
 import os
 import random
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,6 +96,15 @@ def next_step(folder: Path, world: World = ALONE) -> None:
     checkpoint.save(folder, policy, optimizer, Progress(step, step, step), NoTokenizer(), keep=3)
 
 
+def signal_the_other(world: World, process: int) -> bool:
+    """The lead: whether it hears that another rank, which waits for orders, was asked to stop."""
+    os.kill(process, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while not world.stop_requested() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return world.stop_requested()
+
+
 def fail_the_other(world: World) -> str:
     """The lead: give an order that cannot be followed, and return what the next collective raises."""
     try:
@@ -108,9 +120,11 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     with join(os.environ) as world:
         found = {tuple(case): gradients(case, world) for case in CASES}
+        processes = world.gather(os.getpid())
         if world.leads:
             torch.save(found, folder / "gradients.pt")
             next_step(folder, world)
+            (folder / "stopped.txt").write_text(str(signal_the_other(world, processes[1])))
             (folder / "failure.txt").write_text(fail_the_other(world))
         else:
             follow(configuration(folder), folder, world)

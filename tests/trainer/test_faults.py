@@ -62,10 +62,10 @@ class Run:
         self.process: subprocess.Popen[bytes] | None = None
         self.signalled = datetime.now(UTC)
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         with (self.folder / "output.log").open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module, str(self.folder)],
+                [sys.executable, "-m", self.module, str(self.folder), *arguments],
                 cwd=ROOT,
                 env=os.environ | {MARK: self.mark, "OMP_NUM_THREADS": "1"},
                 stdout=output,
