@@ -9,12 +9,21 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, SandboxSpec, User
+from sandbox.base import (
+    DEFAULT_MAX_OUTPUT_BYTES,
+    ExecResult,
+    ReapReport,
+    Recorded,
+    SandboxSpec,
+    User,
+)
 from sandbox.errors import End
 
 
 class RecordedBackend:
     name = "recorded"
+    cores = 1000
+    """Commands only sleep, so nothing is to be held back for want of processors."""
 
     def __init__(self, tool_seconds: Sequence[float]) -> None:
         """`tool_seconds`: of the commands, in the order in which they are run; then from the first again."""
@@ -30,6 +39,9 @@ class RecordedBackend:
 
     def reap(self, *, run: str | None = None) -> ReapReport:
         return ReapReport(examined=0, removed=())
+
+    def recorded(self) -> tuple[Recorded, ...]:
+        return ()
 
     def next_seconds(self) -> float:
         with self._lock:
