@@ -146,7 +146,10 @@ def list_steps(run_dir: Path) -> list[int]:
 
 
 def load(run_dir: Path, step: int, policy: Policy, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put the checkpoint of `step` into policy and optimizer, on every rank. Raises CheckpointError. Collective."""
+    """Put the checkpoint of `step` into policy and optimizer, on every rank. Raises CheckpointError. Collective.
+
+    Where the run stands is for the lead to know; followers get the beginning.
+    """
     folder = run_dir / FOLDER / f"step_{step}"
     world = policy.world
     state = _read(folder, policy) if world.leads else None
@@ -156,10 +159,9 @@ def load(run_dir: Path, step: int, policy: Policy, optimizer: torch.optim.Optimi
         optimizer.load_state_dict(shares)
     except (LookupError, RuntimeError, ValueError) as error:
         raise _unfit(folder, error) from error
-    (progress, rng), *_ = world.gather((state.progress, state.rng) if state else (Progress(), None))
-    if rng is not None:
-        torch.set_rng_state(rng)
-    return progress
+    rng, *_ = world.gather(state.rng if state else torch.empty(0))
+    torch.set_rng_state(rng)
+    return state.progress if state else Progress()
 
 
 @dataclass(frozen=True)
