@@ -48,6 +48,7 @@ class Request(NamedTuple):
 
     verb: str
     resource: str
+    """Empty for what is no object, such as the server's version."""
     at: float
     """Unix seconds."""
 
@@ -70,7 +71,7 @@ class Node:
             entry = json.loads(line)
             if entry["user"]["username"].startswith(user):
                 at = datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp()
-                yield Request(entry["verb"], entry["objectRef"]["resource"], at)
+                yield Request(entry["verb"], entry.get("objectRef", {}).get("resource", ""), at)
 
     def kill_apiserver(self) -> None:
         """It is started again at once, as a static pod would be."""
