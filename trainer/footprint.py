@@ -187,7 +187,7 @@ def probability_bytes(shape: ModelShape, config: TrainConfig) -> float:
 
 
 def trainer_memory(
-    shape: ModelShape, config: TrainConfig, *, ranks: int, logit_chunk: int
+    shape: ModelShape, config: TrainConfig, *, ranks: int, logit_tile: int
 ) -> TrainerMemory:
     """Of one of `ranks` processes that share weights, gradients and moments evenly (FSDP)."""
     share = shape.num_parameters / ranks
@@ -203,8 +203,8 @@ def trainer_memory(
             recompute=config.model.gradient_checkpointing,
         )
         + probability_bytes(shape, config),
-        # logits, their exponentials and their gradient
-        logits=3.0 * FLOAT32 * logit_chunk * shape.vocab_size,
+        # logits, their softmax and its rounded copy
+        logits=3.0 * FLOAT32 * logit_tile,
     )
 
 

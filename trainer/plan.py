@@ -23,8 +23,8 @@ from trainer.footprint import (
     model_shape,
     trainer_memory,
 )
+from trainer.head import TILE_TOKENS, TILE_VOCABULARY
 from trainer.machine import Machine, this_machine
-from trainer.policy import LOGIT_CHUNK
 from trainer.train import evaluation_tasks, training_tasks
 
 
@@ -126,7 +126,7 @@ def plan_memory(shape: ModelShape, config: TrainConfig) -> Memory:
     commands = min(config.sandbox.concurrency, config.rollout.concurrency)
     return Memory(
         ranks=ranks,
-        trainer=trainer_memory(shape, config, ranks=ranks, logit_chunk=LOGIT_CHUNK),
+        trainer=trainer_memory(shape, config, ranks=ranks, logit_tile=_logit_tile(config)),
         engine=engine_memory(shape, config),
         handover=handover_bytes(shape, config),
         sandboxes=float(commands * config.sandbox.memory_mib * 2**20),
@@ -239,6 +239,11 @@ def _describe_work(config: TrainConfig, tasks: Tasks, work: Work) -> list[str]:
     return [*lines, f"  rollouts in all  {work.num_rollouts:,}"]
 
 
+def _logit_tile(config: TrainConfig) -> int:
+    """Logits that exist at once."""
+    return TILE_TOKENS * TILE_VOCABULARY["cuda" if config.hardware.gpus_per_node else "cpu"]
+
+
 def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> list[str]:
     trainer, engine, hardware = memory.trainer, memory.engine, config.hardware
     where = f"each of {memory.ranks} GPU(s)" if hardware.gpus_per_node else "CPU"
@@ -250,7 +255,7 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
         f"    gradients      {_gib(trainer.gradients)}",
         f"    AdamW          {_gib(trainer.optimizer)}",
         f"    activations    {_gib(trainer.activations)} (estimate)",
-        f"    logits         {_gib(trainer.logits)} (chunks of {LOGIT_CHUNK} tokens)",
+        f"    logits         {_gib(trainer.logits)} ({_logit_tile(config):,} at once)",
         f"    together       {_gib(trainer.total)}",
         f"  engine, {config.engine.replicas} replica(s), each on {config.engine.tensor_parallel} "
         f"{'GPU(s), of each' if hardware.gpus_per_node else 'process'}",

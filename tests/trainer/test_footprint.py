@@ -106,11 +106,11 @@ def test_the_estimate_is_near_what_backward_really_keeps() -> None:
 
 def test_trainer_memory_by_hand() -> None:
     config = make_config(optimizer={"micro_batch_tokens": 9000})
-    memory = trainer_memory(TINY, config, ranks=2, logit_chunk=128)
+    memory = trainer_memory(TINY, config, ranks=2, logit_tile=128)
     assert memory.weights == 4 * TINY_PARAMETERS / 2
     assert memory.gradients == 4 * TINY_PARAMETERS / 2
     assert memory.optimizer == 8 * TINY_PARAMETERS / 2
-    assert memory.logits == 3 * 4 * 128 * 211
+    assert memory.logits == 3 * 4 * 128
     # on a CPU attention keeps its probabilities: 2 layers, 4 heads, 9000 tokens that see 4136 others, 4 bytes
     kept = activation_bytes(TINY, 9000, element=4, recompute=False)
     assert memory.activations == kept + 2 * 4 * 9000 * 4136 * 4
@@ -119,14 +119,14 @@ def test_trainer_memory_by_hand() -> None:
 
 def test_on_a_gpu_attention_keeps_no_probabilities() -> None:
     config = make_config(hardware={"gpus_per_node": 1})
-    memory = trainer_memory(TINY, config, ranks=1, logit_chunk=128)
+    memory = trainer_memory(TINY, config, ranks=1, logit_tile=128)
     assert memory.activations == activation_bytes(TINY, 4136, element=4, recompute=False)
 
 
 def test_a_kl_penalty_costs_the_weights_of_a_reference_model() -> None:
-    without = trainer_memory(TINY, make_config(), ranks=1, logit_chunk=128)
+    without = trainer_memory(TINY, make_config(), ranks=1, logit_tile=128)
     config = make_config(algorithm={"kl_coef": 0.1})
-    assert trainer_memory(TINY, config, ranks=1, logit_chunk=128).weights == 2 * without.weights
+    assert trainer_memory(TINY, config, ranks=1, logit_tile=128).weights == 2 * without.weights
 
 
 def test_a_cpu_engines_cache_is_the_configured_one() -> None:
