@@ -28,13 +28,14 @@ docker-test: ## the tests that need Docker, on an engine of their own
 	@scripts/setup.sh --tests
 	@scripts/docker_test.sh $(ARGS)
 
-kill-test: ## kill N workers (default 200) in every phase of a sandbox's life, then look for what is left
+kill-test: ## kill N workers (default 200) on each backend in every phase of a sandbox's life, then look for what is left
 	@scripts/setup.sh --tests
-	@KILLS=$(or $(N),200) scripts/docker_test.sh -s tests/sandbox/test_kills.py
+	@KILLS=$(or $(N),200) scripts/docker_test.sh -s -m 'not k8s' tests/sandbox/test_kills.py
+	@KILLS=$(or $(N),200) $(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -s -m k8s tests/sandbox/test_kills.py
 
 cluster-test: ## the sandbox on a real Kubernetes: one built and started here (root, Debian), or that of KUBECONFIG
 	@scripts/setup.sh --tests
-	@$(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -m k8s tests/sandbox tests/cluster $(ARGS)
+	@$(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -m k8s tests/sandbox tests/cluster tests/e2e $(ARGS)
 
 lint: ## style, types, layers, templates, migrations
 	@scripts/lint.sh

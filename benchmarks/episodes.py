@@ -35,13 +35,15 @@ class Measured:
 
     at_once: int
     whole_s: float
-    """From the first start to the last end of all episodes."""
+    """From the first start to the last end of the episodes that ended well."""
     start_s: tuple[float, ...]
     """Of each episode: until the first command can be sent."""
     exec_s: tuple[float, ...]
     """Of each command of each episode."""
     grades: bool
     """Every episode was also graded in a second, fresh sandbox, inside `whole_s`."""
+    failed: tuple[str, ...] = ()
+    """Why each of the others did not end well; they count nowhere."""
 
     @property
     def episodes_per_minute(self) -> float:
@@ -54,7 +56,7 @@ class Measured:
     def load(cls, path: Path) -> Self:
         data = json.loads(path.read_text())
         return cls(
-            **data | {name: tuple(data[name]) for name in ("start_s", "exec_s")},
+            **data | {name: tuple(data[name]) for name in ("start_s", "exec_s", "failed")},
         )
 
 

@@ -9,17 +9,21 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from benchmarks.episodes import COMMANDS, EXPECTED, FILES, TESTS, Measured
-from sandbox.base import SandboxLabels, load_backend
+from sandbox.base import Backend, SandboxLabels, load_backend
 from sandbox.environment import Environment, grade
+from sandbox.kubernetes import KubernetesBackend
 from sandbox.limits import Limits
 from sandbox.pool import Pool
 from sandbox.rootfs import COMPOSED_IMAGE
 from sandbox.task import Task
+from tests.cluster.namespace import sandbox_namespace
 
 LIFE_S = 3600.0
 LIMITS = Limits(memory_mib=192, pids=64, disk_mib=48)
@@ -36,13 +40,20 @@ TASK = Task(
 
 def main() -> int:
     name, num, at_once, out = sys.argv[1:]
-    pool = Pool(load_backend(name), max_operations=3 * (os.cpu_count() or 1))
-    try:
+    with ready(name) as backend, closing(Pool(backend)) as pool:
         run_episode(pool, "warm-up")  # builds the base commit, which all later ones share
         measure(pool, int(num), int(at_once)).save(Path(out))
-    finally:
-        pool.close()
     return 0
+
+
+@contextmanager
+def ready(name: str) -> Iterator[Backend]:
+    """The backend called `name`; on Kubernetes, in a namespace of its own on the cluster of KUBECONFIG."""
+    if name != "kubernetes":
+        yield load_backend(name)
+        return
+    with sandbox_namespace() as options, closing(KubernetesBackend(**options)) as backend:
+        yield backend
 
 
 def measure(pool: Pool, num: int, at_once: int) -> Measured:

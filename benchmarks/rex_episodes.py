@@ -11,9 +11,10 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from swerex.deployment.docker import DockerDeployment
 from swerex.deployment.local import LocalDeployment
@@ -28,28 +29,43 @@ COMMAND_TIMEOUT_S = 60.0
 def main() -> int:
     kind, image, num, at_once, out = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        measured = asyncio.run(measure(kind, image, int(num), int(at_once), Path(folder)))
+        new = LocalDeployment if kind == "local" else docker_deployment(image, Path(folder))
+        measured = measure(new, int(num), int(at_once))
     measured.save(Path(out))
     return 0
 
 
-async def measure(kind: str, image: str, num: int, at_once: int, folder: Path) -> Measured:
-    new = LocalDeployment if kind == "local" else docker_deployment(image, folder)
-    gate = asyncio.Semaphore(at_once)
-
-    async def bounded() -> tuple[float, list[float]]:
-        async with gate:
-            return await run_episode(new())
-
+def measure(new: Callable[[], Any], num: int, at_once: int) -> Measured:
+    """Each episode in a thread with an event loop of its own, as SWE-agent does: SWE-ReX sleeps on the loop it starts on."""
     began = time.perf_counter()
-    timed = await asyncio.gather(*(bounded() for _ in range(num)))
+    with ThreadPoolExecutor(at_once) as threads:
+        episodes = list(threads.map(lambda _: asyncio.run(end_of_episode(new())), range(num)))
+    ended = [episode for episode in episodes if isinstance(episode, Episode)]
     return Measured(
         at_once=at_once,
-        whole_s=time.perf_counter() - began,
-        start_s=tuple(start for start, _ in timed),
-        exec_s=tuple(seconds for _, execs in timed for seconds in execs),
+        whole_s=max(episode.ended for episode in ended) - began,
+        start_s=tuple(episode.start_s for episode in ended),
+        exec_s=tuple(seconds for episode in ended for seconds in episode.exec_s),
         grades=False,
+        failed=tuple(episode for episode in episodes if isinstance(episode, str)),
     )
+
+
+class Episode(NamedTuple):
+    """One that ended well."""
+
+    start_s: float
+    exec_s: list[float]
+    ended: float
+    """On the clock of time.perf_counter."""
+
+
+async def end_of_episode(sandbox: Any) -> Episode | str:
+    """The episode, or why it failed: some of SWE-ReX's hang when many run at once."""
+    try:
+        return await run_episode(sandbox)
+    except Exception as error:  # whatever it is, it is SWE-ReX's end of this episode
+        return f"{type(error).__name__}: {error}"[:200]
 
 
 def docker_deployment(image: str, folder: Path) -> Callable[[], Any]:
@@ -62,6 +78,7 @@ def docker_deployment(image: str, folder: Path) -> Callable[[], Any]:
     packages = sysconfig.get_path("purelib")
     mounts = [f"{packages}:/opt/swe-rex:ro", f"{server}:/usr/local/bin/swerex-remote:ro"]
     arguments = [word for mount in mounts for word in ("-v", mount)]
+    arguments += ["-e", "SWE_REX_LOG_STREAM_LEVEL"]
     return partial(
         DockerDeployment,
         image=image,
@@ -71,12 +88,14 @@ def docker_deployment(image: str, folder: Path) -> Callable[[], Any]:
     )
 
 
-async def run_episode(sandbox: Any) -> tuple[float, list[float]]:
-    """Seconds of its start and of each command. Raises RuntimeError when a command fails."""
+async def run_episode(sandbox: Any) -> Episode:
+    """Start, commands, stop. Raises RuntimeError when a command fails, and what SWE-ReX raises."""
     began = time.perf_counter()
     await sandbox.start()
     try:
-        await sandbox.runtime.create_session(CreateBashSessionRequest())
+        await sandbox.runtime.create_session(
+            CreateBashSessionRequest(startup_timeout=START_TIMEOUT_S)
+        )
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             await run(sandbox, f"mkdir -p {folder} && cd {folder}")
@@ -89,12 +108,13 @@ async def run_episode(sandbox: Any) -> tuple[float, list[float]]:
                 execs.append(time.perf_counter() - sent)
     finally:
         await sandbox.stop()
-    return started - began, execs
+    return Episode(started - began, execs, time.perf_counter())
 
 
 async def run(sandbox: Any, command: str) -> None:
     action = BashAction(command=command, timeout=COMMAND_TIMEOUT_S, check="silent")
-    observation = await sandbox.runtime.run_in_session(action)
+    async with asyncio.timeout(COMMAND_TIMEOUT_S + 5):
+        observation = await sandbox.runtime.run_in_session(action)
     if observation.exit_code:
         raise RuntimeError(f"{command}: exit code {observation.exit_code}: {observation.output}")
 

@@ -3,12 +3,15 @@
     python -m benchmarks.sandbox [--episodes N] [--at-once N] [--only PAIR]
 
 Each side runs alone in a process of its own. bubblewrap is compared with SWE-ReX's local deployment, which isolates nothing;
-Docker with its Docker deployment, on one engine, the one at DOCKER_HOST. What is equal and what is not: docs/benchmarks.md.
+Docker with its Docker deployment, on one engine, the one at DOCKER_HOST; Kubernetes, of which SWE-ReX has none, with that same
+Docker deployment. Without KUBECONFIG a node of its own is started on this machine. What is equal and what is not:
+docs/benchmarks.md.
 """
 
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,17 +26,22 @@ from sandbox.rootfs import COMPOSED_IMAGE
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
+CLUSTER = CHECKOUT / "tests" / "cluster" / "run.py"
 LOG_TAIL_BYTES = 3000
 
 
 class Pair(NamedTuple):
-    """A backend of ours and the deployment of SWE-ReX that does the same job."""
+    """A backend of ours and the deployment of SWE-ReX that it is compared with."""
 
     ours: str
     theirs: str
 
 
-PAIRS = {"bubblewrap": Pair("bubblewrap", "local"), "docker": Pair("docker", "docker")}
+PAIRS = {
+    "bubblewrap": Pair("bubblewrap", "local"),
+    "docker": Pair("docker", "docker"),
+    "kubernetes": Pair("kubernetes", "docker"),
+}
 ROWS: dict[str, tuple[Callable[[Measured], float], bool]] = {
     "episodes a minute": (lambda m: m.episodes_per_minute, True),
     "start, p50 s": (lambda m: percentile(m.start_s, 0.50), False),
@@ -58,14 +66,15 @@ def main() -> int:
         "episodes": arguments.episodes,
         "at_once": arguments.at_once,
     }
-    with tempfile.TemporaryDirectory(prefix="sandbox-times-") as folder:
-        for name in arguments.only or PAIRS:
-            ours, theirs = compare(PAIRS[name], arguments, Path(folder))
-            print(f"\n{table(name, ours, theirs)}", flush=True)
-            results[name] = {"ours": figures(ours), "swe_rex": figures(theirs)}
     arguments.results.mkdir(parents=True, exist_ok=True)
     path = arguments.results / f"sandbox-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    with tempfile.TemporaryDirectory(prefix="sandbox-times-") as folder:
+        for name in arguments.only or PAIRS:
+            pair = PAIRS[name]
+            ours, theirs = compare(pair, arguments, Path(folder))
+            print(f"\n{table(pair, ours, theirs)}", flush=True)
+            results[name] = {"ours": figures(ours), f"swe_rex_{pair.theirs}": figures(theirs)}
+            path.write_text(json.dumps(results, indent=1) + "\n")
     print(f"\nwritten to {path}")
     return 0
 
@@ -73,21 +82,27 @@ def main() -> int:
 def compare(pair: Pair, arguments: argparse.Namespace, folder: Path) -> tuple[Measured, Measured]:
     """Measure both sides. Raises SystemExit with its log's end when one fails."""
     sizes = [str(arguments.episodes), str(arguments.at_once)]
-    ours = measure(Path(sys.executable), "our_episodes", [pair.ours, *sizes], folder)
+    python = [sys.executable]
+    if pair.ours == "kubernetes":
+        python = [sys.executable, str(CLUSTER), sys.executable]
+    ours = measure(python, "our_episodes", [pair.ours, *sizes], folder)
     theirs = measure(
-        arguments.rex_python, "rex_episodes", [pair.theirs, COMPOSED_IMAGE, *sizes], folder
+        [str(arguments.rex_python)], "rex_episodes", [pair.theirs, COMPOSED_IMAGE, *sizes], folder
     )
     return ours, theirs
 
 
-def measure(python: Path, module: str, words: list[str], folder: Path) -> Measured:
-    """Run one side in a process of its own."""
+def measure(python: list[str], module: str, words: list[str], folder: Path) -> Measured:
+    """Run one side in a process of its own, unless it has been measured for another pair."""
+    out, log = (folder / f"{module}-{words[0]}.{kind}" for kind in ("json", "log"))
+    if out.exists():
+        return Measured.load(out)
     print(f"{module} {words[0]}: ...", flush=True)
-    out, log = folder / f"{module}.json", folder / f"{module}.log"
     with log.open("wb") as output:
         done = subprocess.run(
-            [str(python), "-m", f"benchmarks.{module}", *words, str(out)],
+            [*python, "-m", f"benchmarks.{module}", *words, str(out)],
             cwd=CHECKOUT,
+            env=os.environ | {"SWE_REX_LOG_STREAM_LEVEL": "ERROR"},
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,
@@ -98,13 +113,17 @@ def measure(python: Path, module: str, words: list[str], folder: Path) -> Measur
     return Measured.load(out)
 
 
-def table(name: str, ours: Measured, theirs: Measured) -> str:
+def table(pair: Pair, ours: Measured, theirs: Measured) -> str:
     """Markdown: each figure of both sides, and how many times as good ours is."""
-    lines = [f"| {name} | ours | SWE-ReX | ratio |", "| --- | ---: | ---: | ---: |"]
+    lines = [
+        f"|  | ours: {pair.ours} | SWE-ReX: {pair.theirs} | ratio |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for label, (figure, more_is_better) in ROWS.items():
         mine, other = figure(ours), figure(theirs)
         ratio = mine / other if more_is_better else other / mine
         lines.append(f"| {label} | {mine:.3g} | {other:.3g} | {ratio:.1f} |")
+    lines.append(f"| episodes that failed | {len(ours.failed)} | {len(theirs.failed)} |  |")
     return "\n".join(lines)
 
 

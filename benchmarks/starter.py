@@ -20,7 +20,14 @@ from typing import Any, NamedTuple
 import click
 
 from trainer.config import CONFIG_FILE
-from trainer.events import EVENTS_FILE, Evaluated, Started, StepEnded, read_events
+from trainer.events import (
+    EVENTS_FILE,
+    Evaluated,
+    Started,
+    StepEnded,
+    counted_steps,
+    read_events,
+)
 from trainer.recipes import FOLDER
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +50,7 @@ def summarise_run(run_dir: Path) -> dict[str, Any]:
     """What a finished run's events say. Raises ValueError when it made fewer than two evaluations."""
     events = [event for _, event in read_events(run_dir / EVENTS_FILE)]
     started = next(event for event in events if isinstance(event, Started))
-    steps = [event for event in events if isinstance(event, StepEnded)]
+    steps = counted_steps(events)
     evaluations = [event for event in events if isinstance(event, Evaluated)]
     if len(evaluations) < 2:
         raise ValueError(

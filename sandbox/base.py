@@ -81,6 +81,18 @@ class ReapReport:
     errors: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """One sandbox that a backend knows of, whoever holds it."""
+
+    id: str
+    run: str
+    expires: float
+    """Unix seconds until when it is held."""
+    abandoned: bool
+    """Its lease has run out or its holder is dead: a reaper removes it."""
+
+
 class Sandbox(Protocol):
     """One isolated machine for one rollout. Not thread-safe: one thread drives it."""
 
@@ -132,6 +144,8 @@ class Backend(Protocol):
     """Creates sandboxes of one kind and removes those that nobody owns any more."""
 
     name: str
+    cores: int
+    """Processors that run its sandboxes: what is admitted to it at once is measured by them (`sandbox.pool`)."""
 
     def create(self, spec: SandboxSpec) -> Sandbox:
         """Raises SandboxUnavailable with what is missing and how to get it."""
@@ -143,6 +157,10 @@ class Backend(Protocol):
 
     def reap(self, *, run: str | None = None) -> ReapReport:
         """Remove sandboxes that are expired or whose owner is dead; with `run`, all of that run's."""
+        ...
+
+    def recorded(self) -> tuple[Recorded, ...]:
+        """Every sandbox that there is, and removes none. Raises SandboxUnavailable."""
         ...
 
 

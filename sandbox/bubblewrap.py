@@ -16,7 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox import cgroups, namespaces, records, rootfs, snapshot, unpack
-from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, SandboxSpec, User
+from sandbox.base import (
+    DEFAULT_MAX_OUTPUT_BYTES,
+    ExecResult,
+    ReapReport,
+    Recorded,
+    SandboxSpec,
+    User,
+)
 from sandbox.bases import Bases
 from sandbox.errors import End, SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
@@ -54,13 +61,14 @@ class BubblewrapBackend:
     def __init__(
         self,
         *,
-        python_cache: Path = rootfs.PYTHON_CACHE,
-        state: Path = records.STATE,
+        python_cache: Path | str = rootfs.PYTHON_CACHE,
+        state: Path | str = records.STATE,
         images: Mapping[str, Path] | None = None,
-        unpacked: Path = unpack.IMAGES,
+        unpacked: Path | str = unpack.IMAGES,
     ) -> None:
-        self._python_cache, self._state = python_cache, state
-        self._images, self._unpacked = dict(images or {}), unpacked
+        self.cores = os.cpu_count() or 1
+        self._python_cache, self._state = Path(python_cache), Path(state)
+        self._images, self._unpacked = dict(images or {}), Path(unpacked)
         self._lock = threading.Lock()
         self._stages: dict[Path | None, namespaces.Stage] = {}
         self._bases = Bases(self._build_base)
@@ -188,6 +196,10 @@ class BubblewrapBackend:
         memory goes when that process closes it.
         """
         return reap_records(self._state, run=run, held=dict(self._open))
+
+    def recorded(self) -> tuple[Recorded, ...]:
+        """See `Backend.recorded`."""
+        return tuple(records.recorded(self._state))
 
     def close(self) -> None:
         """Close every sandbox and the shared stage."""

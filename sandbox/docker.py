@@ -2,8 +2,8 @@
 
 Makes, counts and removes containers. How one is isolated is `docker_options`, how it is used and how its failures are
 told apart `docker_sandbox`, how a command's streams are read `docker_exec`, what the engine tells by itself
-`docker_events`. The image must hold git, tar, python3 with pytest, and our tools at /opt/tools: `python -m
-sandbox.images` makes the starter's.
+`docker_events`. The image must hold git, tar, and what the task's tests need; tasks that bring their own files need
+pytest on its python3's path: `python -m sandbox.images` makes the starter's. Our tools are brought in.
 """
 
 import os
@@ -12,20 +12,19 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from sandbox import snapshot
 from sandbox.available import docker_address
-from sandbox.base import ReapReport, SandboxSpec
+from sandbox.base import ReapReport, Recorded, SandboxSpec
 from sandbox.bases import Bases
+from sandbox.docker_api import LOST, Engine
 from sandbox.docker_events import EngineEvents
-from sandbox.docker_exec import LOST
 from sandbox.docker_options import container_options
 from sandbox.docker_sandbox import DockerSandbox
 from sandbox.errors import SandboxUnavailable
 from sandbox.image_base import BLANK, OUTSIDE_TESTS, files_base, image_base
-from sandbox.labels import LABEL, abandoned, lease_of
+from sandbox.labels import LABEL, abandoned, lease_of, recorded
 
 _API_TIMEOUT_S = 30
 _CONNECTIONS = 64
@@ -38,9 +37,10 @@ class DockerBackend:
     name = "docker"
 
     def __init__(self, *, base_url: str = "") -> None:
+        self.cores = os.cpu_count() or 1
         self._base_url = base_url or docker_address(os.environ)
         self._lock = threading.Lock()
-        self._known: docker.DockerClient | None = None
+        self._known: Engine | None = None
         self._bases = Bases(self._build_base)
         self._events = EngineEvents(self._base_url)
 
@@ -80,8 +80,7 @@ class DockerBackend:
             raise _no_container(spec, error) from error
         sandbox = DockerSandbox(sandbox_id, container, spec, base, self._events)
         try:
-            container.start()
-            sandbox.unpack(base.testbed)
+            sandbox.start()
         except LOST as error:
             sandbox.close()
             raise _no_container(spec, error) from error
@@ -90,11 +89,11 @@ class DockerBackend:
             raise
         return sandbox
 
-    def _client(self) -> docker.DockerClient:
+    def _client(self) -> Engine:
         with self._lock:
             if self._known is None:
                 try:
-                    self._known = docker.DockerClient(
+                    self._known = Engine(
                         base_url=self._base_url, timeout=_API_TIMEOUT_S, max_pool_size=_CONNECTIONS
                     )
                 except DockerException as error:
@@ -107,15 +106,10 @@ class DockerBackend:
         """Remove containers whose lease has run out or whose holder is dead; with `run`, all of that
         run's. Raises SandboxUnavailable if no engine answers.
         """
-        api = self._client().api
-        try:
-            found = api.containers(all=True, filters={"label": LABEL})
-        except LOST as error:
-            raise SandboxUnavailable(f"docker backend: {self._base_url}: {error}") from error
+        api, found = self._client().api, self._containers()
         removed, errors = [], []
         for row in found:
-            lease = next(filter(None, map(lease_of, row["Names"] or ())), None)
-            if not abandoned(row["Labels"], run=run, expires=lease):
+            if not abandoned(row["Labels"], run=run, expires=_lease(row)):
                 continue
             try:
                 api.remove_container(row["Id"], force=True, v=True)
@@ -126,6 +120,18 @@ class DockerBackend:
             removed.append(row["Labels"][LABEL])
         return ReapReport(examined=len(found), removed=tuple(removed), errors=tuple(errors))
 
+    def recorded(self) -> tuple[Recorded, ...]:
+        """See `Backend.recorded`. Raises SandboxUnavailable."""
+        return tuple(recorded(row["Labels"], expires=_lease(row)) for row in self._containers())
+
+    def _containers(self) -> list[dict[str, Any]]:
+        """Every container of ours, as the engine lists them. Raises SandboxUnavailable."""
+        api = self._client().api
+        try:
+            return list(api.containers(all=True, filters={"label": LABEL}))
+        except LOST as error:
+            raise SandboxUnavailable(f"docker backend: {self._base_url}: {error}") from error
+
     def close(self) -> None:
         """Let go of the engine; containers stay until closed or reaped."""
         self._events.close()
@@ -135,6 +141,10 @@ class DockerBackend:
 
 _REMOVED = (404, 409)
 """The engine's answer when somebody else has removed a container, or is about to."""
+
+
+def _lease(row: dict[str, Any]) -> float | None:
+    return next(filter(None, map(lease_of, row["Names"] or ())), None)
 
 
 def _no_container(spec: SandboxSpec, error: Any) -> SandboxUnavailable:

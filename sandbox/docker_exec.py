@@ -4,8 +4,8 @@ honest end.
 The client library's own calls have no deadline and keep all output. An end of stream proves nothing
 (an engine that dies ends it cleanly too): a command has exited only when the engine says so with an
 integer exit code. What becomes of processes that the command leaves is `sandbox.docker_sandbox`'s
-affair. Frames: docs.docker.com, Engine API, "attach": 1 byte stream, 3 bytes zero, 4 bytes length,
-big-endian.
+affair, and how long an engine may be silent is `sandbox.docker_api`'s. Frames: docs.docker.com, Engine
+API, "attach": 1 byte stream, 3 bytes zero, 4 bytes length, big-endian.
 """
 
 import selectors
@@ -16,9 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from docker.errors import DockerException
-
 from sandbox.base import ExecResult
+from sandbox.docker_api import LOST, EngineApi
 from sandbox.errors import End
 
 _CHUNK = 1 << 16
@@ -29,13 +28,12 @@ stream open.
 _CLOSED_POLL_S = 0.05
 """How often it is asked about a command that has closed its streams and runs on."""
 _REST_S = 5.0
-"""How long the last output of a command that has exited may take to arrive."""
+"""How long the last output of a command that has exited may take to arrive; less when its deadline is near."""
+_LEAST_REST_S = 1.0
 _SHORT_S = 10.0
 """A short command takes 0.05 s on an idle machine."""
 _STREAMS = {1: "stdout", 2: "stderr"}
 _HEADER = 8
-LOST = (DockerException, OSError)
-"""What the client raises when the engine refuses, or is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +45,8 @@ class Command:
     """`uid:gid`."""
     env: Mapping[str, str]
     stdin: bytes | None = None
-    timeout_s: float
+    deadline: float
+    """Of time.monotonic."""
     max_output_bytes: int
 
 
@@ -65,7 +64,7 @@ class _Status(NamedTuple):
 
 
 def run_exec(
-    api: Any, container: str, command: Command, kill_left: Callable[[], None] | None = None
+    api: EngineApi, container: str, command: Command, kill_left: Callable[[], None] | None = None
 ) -> Ran:
     """Run to its end, the deadline or the cap. It may leave processes behind; `kill_left` ends them
     when the command has exited and they hold its streams open.
@@ -74,6 +73,7 @@ def run_exec(
     Raises APIError, OSError if the engine does not take the command on, and what `kill_left` raises
     beside those.
     """
+    began = time.monotonic()
     created = api.exec_create(
         container,
         list(command.argv),
@@ -81,13 +81,12 @@ def run_exec(
         environment=dict(command.env),
         stdin=command.stdin is not None,
     )["Id"]
-    began = time.monotonic()
     stream = _Stream(api.exec_start(created, socket=True), command.stdin, command.max_output_bytes)
     status: _Status | None = None
     try:
-        end, status = _follow(stream, began + command.timeout_s, lambda: _exit_status(api, created))
+        end, status = _follow(stream, command.deadline, lambda: _exit_status(api, created))
         if end is End.EXITED and not stream.ended:
-            end = _read_rest(stream, kill_left)
+            end = _read_rest(stream, command.deadline, kill_left)
     except LOST:
         end = End.UNKNOWN
     finally:
@@ -125,17 +124,19 @@ def _follow(
     return End.EXITED, status
 
 
-def _read_rest(stream: "_Stream", kill_left: Callable[[], None] | None) -> End:
+def _read_rest(stream: "_Stream", deadline: float, kill_left: Callable[[], None] | None) -> End:
     """The output of a command that has exited may still be on its way, and its children may hold the
     streams open: with them dead, the streams end behind the last byte.
     """
     if kill_left is not None:
         kill_left()
-    given_up = stream.run(time.monotonic() + _REST_S, lambda: False)
+    now = time.monotonic()
+    rest_s = min(_REST_S, _LEAST_REST_S + max(0.0, deadline - now))
+    given_up = stream.run(now + rest_s, lambda: False)
     return End.OUTPUT_LIMIT if given_up is End.OUTPUT_LIMIT else End.EXITED
 
 
-def _exit_status(api: Any, exec_id: str) -> _Status | None:
+def _exit_status(api: EngineApi, exec_id: str) -> _Status | None:
     """Of a command that no longer runs; None while it does. Raises APIError, OSError."""
     row = api.exec_inspect(exec_id)
     if row["Running"] or not isinstance(row["ExitCode"], int):
@@ -143,11 +144,12 @@ def _exit_status(api: Any, exec_id: str) -> _Status | None:
     return _Status(row["ExitCode"], started=row["Pid"] != 0)
 
 
-def exec_exit_code(api: Any, container: str, argv: Sequence[str], user: str) -> int | None:
+def exec_exit_code(api: EngineApi, container: str, argv: Sequence[str], user: str) -> int | None:
     """Run a short trusted command whose output does not matter; None if it cannot be started or does
     not end in time. Raises APIError, OSError.
     """
-    command = Command(argv=argv, user=user, env={}, timeout_s=_SHORT_S, max_output_bytes=_CHUNK)
+    deadline = time.monotonic() + _SHORT_S
+    command = Command(argv=argv, user=user, env={}, deadline=deadline, max_output_bytes=_CHUNK)
     ran = run_exec(api, container, command)
     return ran.result.exit_code if ran.started else None
 

@@ -1,7 +1,7 @@
 """How a sandbox's container is made: every isolation option, limit and label in one place.
 
 Root inside is powerless: no capability, no way to gain one, a read-only root filesystem. PID 1 belongs to nobody, so
-that neither the agent nor root inside can signal it. What is writable is tmpfs, and all of it together is `disk_mib`.
+that neither the agent nor root inside can signal it. What they can write is tmpfs, and all of it together is `disk_mib`.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from sandbox import docker_seccomp
 from sandbox.base import SandboxSpec
 from sandbox.image_base import BLANK, OUTSIDE_TESTS
 from sandbox.labels import label_map, lease_name
+from sandbox.tool_folder import OWNER, SIZE_MIB, TOOL_FOLDER
 
 KEEP_ALIVE = ["tail", "-f", "/dev/null"]
 KEEPER = "65534:65534"
@@ -52,11 +53,11 @@ def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
         "ipc_mode": "private",
         "hostname": "sandbox",
         "read_only": True,
-        "tmpfs": _disk(spec) | _hidden_tests(spec),
+        "tmpfs": _disk(spec) | _tools() | _hidden_tests(spec),
         "shm_size": _share(spec.disk_mib, 8) << 20,
         "mem_limit": memory,
         "memswap_limit": memory,
-        "pids_limit": spec.pids + _OWN_PIDS,
+        "pids_limit": spec.pids + OWN_PIDS + 1,  # and the process that ends what a command left
         "nano_cpus": int(spec.cpus * 1e9),
         "log_config": docker.types.LogConfig(type="none"),
         "labels": label_map(spec.labels, sandbox_id),
@@ -69,8 +70,13 @@ def _hidden_tests(spec: SandboxSpec) -> dict[str, str]:
     return {OUTSIDE_TESTS: "size=4k,mode=0700,ro"} if wanted else {}
 
 
-_OWN_PIDS = 3
-"""PID 1, the keep-alive, and the process that ends what a command left."""
+def _tools() -> dict[str, str]:
+    uid, _, gid = OWNER.partition(":")
+    return {TOOL_FOLDER: f"{_size(SIZE_MIB)},uid={uid},gid={gid},nosuid,nodev,noexec,mode=0755"}
+
+
+OWN_PIDS = 2
+"""Processes of a container at rest: PID 1 and the keep-alive."""
 
 
 def _disk(spec: SandboxSpec) -> dict[str, str]:

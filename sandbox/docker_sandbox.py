@@ -7,20 +7,32 @@ nothing that the agent started may run between commands.
 
 import logging
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, NotFound
 
-from sandbox import docker_options, snapshot
+from sandbox import docker_options, docker_processes, snapshot
 from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, SandboxSpec, User
+from sandbox.docker_api import LOST, EngineApi, answering_by
 from sandbox.docker_events import EngineEvents
-from sandbox.docker_exec import LOST, Command, Ran, exec_exit_code, run_exec
-from sandbox.errors import End, SandboxDestroyed, SandboxError, SandboxGone, SandboxUnavailable
+from sandbox.docker_exec import Command, Ran, exec_exit_code, run_exec
+from sandbox.errors import (
+    OUTCOME_OF_END,
+    End,
+    Outcome,
+    SandboxDestroyed,
+    SandboxError,
+    SandboxGone,
+    SandboxUnavailable,
+)
 from sandbox.files import read_file, said, write_file
 from sandbox.labels import lease_name
+from sandbox.tool_folder import OWNER, TOOL_FOLDER, tools_archive
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +66,20 @@ class DockerSandbox:
     ) -> None:
         self.id = sandbox_id
         self._container, self._spec, self._base, self._events = container, spec, base, events
-        self._api = container.client.api
+        self._api: EngineApi = container.client.api
         self._closed = False
+        self._count_file: Path | None = None
+        self._lost = ""
+        """Why no further command may run, though the container may."""
         events.watch(container.id)
+
+    def start(self) -> None:
+        """Start the container and lay out our tools and its working tree. Raises APIError, OSError, SandboxUnavailable."""
+        self._container.start()
+        first = self._api.inspect_container(self._container.id)["State"]["Pid"]
+        self._count_file = docker_processes.count_file(self._container.id, first)
+        self._unpack(tools_archive(), TOOL_FOLDER, OWNER)
+        self._unpack(self._base.testbed, self._spec.workdir, docker_options.AGENT)
 
     def exec(
         self,
@@ -118,9 +141,8 @@ class DockerSandbox:
         except LOST:
             log.exception("sandbox %s: container not removed; a reaper will try again", self.id)
 
-    def unpack(self, archive: bytes) -> None:
-        """Lay a tar archive into the working tree, before any agent. Raises SandboxUnavailable."""
-        done = self.run_trusted(["sh", "-c", _UNPACK], stdin=archive)
+    def _unpack(self, archive: bytes, folder: str, user: str) -> None:
+        done = self.run_trusted(["sh", "-c", _UNPACK], stdin=archive, folder=folder, user=user)
         if not done.ok:
             raise SandboxUnavailable(
                 f"sandbox files: {said(done)}: is disk_mib large enough for the repository?"
@@ -145,12 +167,14 @@ class DockerSandbox:
         *,
         stdin: bytes | None = None,
         env: Mapping[str, str] | None = None,
+        folder: str | None = None,
+        user: str = docker_options.AGENT,
     ) -> ExecResult:
         """Run a command of ours before any agent; it leaves nothing behind. Raises
         SandboxUnavailable.
         """
         command = self._command(
-            argv, stdin, None, env, docker_options.AGENT, timeout_s=_GIT_TIMEOUT_S, cap=1 << 30
+            argv, stdin, folder, env, user, timeout_s=_GIT_TIMEOUT_S, cap=1 << 30
         )
         try:
             return run_exec(self._api, self._container.id, command).result
@@ -174,7 +198,7 @@ class DockerSandbox:
             user=user,
             env={**docker_options.ENV, **self._spec.env, **(env or {})},
             stdin=stdin,
-            timeout_s=timeout_s,
+            deadline=time.monotonic() + timeout_s,
             max_output_bytes=cap,
         )
 
@@ -182,8 +206,15 @@ class DockerSandbox:
         """Run it, kill all that it left, and say how it ended. Raises SandboxGone,
         SandboxDestroyed.
         """
-        if self._closed:
-            raise SandboxGone(f"sandbox {self.id}: closed")
+        if self._closed or self._lost:
+            raise SandboxGone(f"sandbox {self.id}: {self._lost or 'closed'}")
+        with answering_by(command.deadline):
+            result = self._run_and_explain(command)
+        if OUTCOME_OF_END[result.end] is Outcome.INFRA:
+            self._lost = f"the end of an earlier command: {result.end}"
+        return result
+
+    def _run_and_explain(self, command: Command) -> ExecResult:
         ooms = self._events.ooms(self._container.id)
         try:
             ran = self._run_alone(command)
@@ -222,6 +253,8 @@ class DockerSandbox:
         does not stop it. Raises SandboxDestroyed when the agent hinders it, SandboxGone when the
         engine does.
         """
+        if self._at_rest():
+            return
         code: int | None = None
         hindrance = "what a command left cannot be ended"
         for _ in range(_KILL_ATTEMPTS):
@@ -240,6 +273,10 @@ class DockerSandbox:
         if self._running():
             self._remove()
         raise fault
+
+    def _at_rest(self) -> bool:
+        """Whether the kernel counts no process but our own in the container: there is nothing to kill."""
+        return docker_processes.count(self._count_file) == docker_options.OWN_PIDS
 
     def _with_oom(self, result: ExecResult, before: int) -> ExecResult:
         if result.end is not End.EXITED or result.exit_code == 0:

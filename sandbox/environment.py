@@ -17,7 +17,14 @@ from sandbox.limits import Limits, spec_of
 from sandbox.observations import FINISHED, error_observation, observation
 from sandbox.suspicion import suspicions
 from sandbox.task import Task
+from sandbox.tool_folder import TOOL_FOLDER
 from sandbox.trajectory import Action
+
+_VENV = "/testbed/.venv/bin"
+"""The repository's own Python, in images laid out as R2E-Gym's."""
+_SHELL = f'PATH={_VENV}:$PATH exec bash -c "$1"'
+_TOOL = f'PATH=$PATH:{_VENV} exec python3 -I -S "$1"'
+"""By the image's Python where there is one, since the agent may have broken its own."""
 
 __all__ = ["Environment", "Grade", "GradeCache", "Limits", "StepResult", "grade"]
 
@@ -97,12 +104,10 @@ class Environment:
     def _run(self, action: Action) -> ExecResult:
         if action.tool == "execute_bash":
             self.flags |= suspicions(action.arguments["cmd"])
-            argv, stdin = ["bash", "-c", action.arguments["cmd"]], None
+            argv, stdin = ["sh", "-c", _SHELL, "sh", action.arguments["cmd"]], None
         else:
-            argv, stdin = (
-                ["python3", "-I", "-S", f"/opt/tools/{action.tool}.py"],
-                json.dumps(action.arguments).encode(),
-            )
+            argv = ["sh", "-c", _TOOL, "sh", f"{TOOL_FOLDER}/{action.tool}.py"]
+            stdin = json.dumps(action.arguments).encode()
         result = self._ready().exec(argv, stdin=stdin, timeout_s=self._limits.command_timeout_s)
         if OUTCOME_OF_END[result.end] is Outcome.INFRA:
             raise SandboxGone(f"{action.tool}: the sandbox ended under the command ({result.end})")

@@ -65,6 +65,10 @@ rm -rf .git/logs .git/COMMIT_EDITMSG
 """$1 the commit to keep or nothing, $2 a scratch folder, stdin the set-up patch."""
 
 
+_RUNNABLE = 'if [ -L "$1" ] && [ ! -x "$1" ]; then readlink "$1"; fi'
+_PYTHON = ".venv/bin/python"
+
+
 class Blank(Protocol):
     """A sandbox before any agent."""
 
@@ -84,6 +88,11 @@ def image_base(blank: Blank, spec: SandboxSpec, *, testbed: str, tests: str) -> 
     and its outside tests at `tests`. Raises SandboxUnavailable.
     """
     blank.run_git(["sh", "-euc", _COPY, "sh", testbed])
+    if lost := blank.run_git(["sh", "-c", _RUNNABLE, "sh", _PYTHON]).decode().strip():
+        raise SandboxUnavailable(
+            f"docker_image {spec.docker_image!r}: {_PYTHON} leads to {lost}, which an ordinary user cannot run: "
+            "add a layer that opens the folders on the way (for example chmod 755 /root)"
+        )
     blank.run_git(["sh", "-c", _HIDE, "sh", _SCRATCH, tests, *spec.hidden])
     blank.run_git(["sh", "-c", _SCRUB, "sh", spec.base_commit, _SCRATCH], spec.setup_patch)
     _assert_scrubbed(blank, spec)

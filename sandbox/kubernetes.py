@@ -14,7 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from sandbox import kubernetes_pod, snapshot
-from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, ReapReport, SandboxSpec, User
+from sandbox.base import (
+    DEFAULT_MAX_OUTPUT_BYTES,
+    ExecResult,
+    ReapReport,
+    Recorded,
+    SandboxSpec,
+    User,
+)
 from sandbox.bases import Bases
 from sandbox.errors import SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
@@ -24,11 +31,12 @@ from sandbox.kubernetes_command import ENV, PodCommands
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.kubernetes_pod import PREFIX, SCRATCH
 from sandbox.kubernetes_probe import probe
-from sandbox.kubernetes_reap import delete, reap_pods
+from sandbox.kubernetes_reap import delete, reap_pods, recorded_pods
 from sandbox.kubernetes_start import start_pod
 from sandbox.kubernetes_supervisor import GIT_GROUP, PodUser
 from sandbox.kubernetes_watch import PodWatch
 from sandbox.labels import LABEL
+from sandbox.tool_folder import OWNER, TOOL_FOLDER, tools_archive
 
 _TRUSTED_TIMEOUT_S = 60.0
 _MAX_TREE_BYTES = 1 << 30
@@ -40,6 +48,9 @@ chmod 700 /run/studio
 chown 1000:1000 "$1" /home/agent
 chmod 770 {SCRATCH}
 chown 0:{GIT_GROUP} {SCRATCH}
+head -c "$2" | tar -xf - -C {TOOL_FOLDER} --no-same-owner
+chmod 755 {TOOL_FOLDER}
+chown -R {OWNER} {TOOL_FOLDER}
 cd "$1"
 exec setpriv --reuid=1000 --regid=1000 --clear-groups --no-new-privs tar -xf - --no-same-owner
 """
@@ -53,6 +64,7 @@ class KubernetesBackend:
 
     def __init__(self, **options: Any) -> None:
         self.options = KubernetesOptions(**options)
+        self.cores = self.options.cores
         self._id = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._known: tuple[Api, PodWatch] | None = None
@@ -147,6 +159,13 @@ class KubernetesBackend:
         except ApiError as error:
             raise SandboxUnavailable(f"kubernetes backend: {error}") from error
 
+    def recorded(self) -> tuple[Recorded, ...]:
+        """See `Backend.recorded`. Raises SandboxUnavailable."""
+        try:
+            return recorded_pods(self._cluster()[0])
+        except ApiError as error:
+            raise SandboxUnavailable(f"kubernetes backend: {error}") from error
+
     def close(self) -> None:
         """Stop watching and remove what owns the pods made here, and with it those that are left."""
         with self._lock:
@@ -171,9 +190,11 @@ class KubernetesSandbox:
         self._closed = False
 
     def prepare(self) -> None:
-        """Lay out the writable folders and the working tree, before any agent. Raises SandboxUnavailable."""
-        argv = ["sh", "-c", _PREPARE, "sh", self._spec.workdir]
-        result = self._run_trusted(argv, self._base.testbed, cwd="/", user="root")
+        """Lay out the writable folders, our tools and the working tree, before any agent. Raises SandboxUnavailable."""
+        tools = tools_archive()
+        argv = ["sh", "-c", _PREPARE, "sh", self._spec.workdir, str(len(tools))]
+        stdin = tools + self._base.testbed
+        result = self._run_trusted(argv, stdin, cwd="/", user="root")
         if not result.ok:
             raise SandboxUnavailable(
                 f"sandbox files: {said(result)}: does the image hold setpriv and tar, "

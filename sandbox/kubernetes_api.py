@@ -1,4 +1,5 @@
-"""Calls to a Kubernetes API server: plain dicts in and out, one client a thread, back-off where a repeat does no harm.
+"""Calls to a Kubernetes API server: plain dicts in and out, one client a thread, so many a second, back-off where a
+repeat does no harm.
 
 Over PyPI's `kubernetes`, of which it uses the configuration and the HTTP client but not the models: reading
 thousands of pods into objects is what limits that client. Commands in pods do not go through here.
@@ -6,6 +7,7 @@ thousands of pods into objects is what limits that client. Commands in pods do n
 
 import json
 import logging
+import math
 import os
 import random
 import threading
@@ -27,11 +29,15 @@ from urllib3.exceptions import HTTPError
 
 from sandbox.errors import SandboxError
 from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.pace import Pace
 
 log = logging.getLogger(__name__)
 
 _REPEATED = {409, 429, 500, 503}
 """Statuses of a server that is busy, restarting or settling a conflict."""
+_FORBIDDEN = 403
+_SETTLING_S = 60.0
+"""A server that has come back refuses everybody until it has read who may do what; for as long a refusal is repeated."""
 _ATTEMPTS = 6
 _FIRST_PAUSE_S = 0.25
 _READ_SILENCE_S = 90.0
@@ -54,11 +60,15 @@ class Api:
     def __init__(self, options: KubernetesOptions) -> None:
         self._options = options
         self._local = threading.local()
+        self._pace = Pace(options.max_requests_per_s)
         self.configuration = self._load()
         self.namespace = options.namespace
+        self._silent_at = -math.inf
 
     def _load(self) -> Configuration:
         configuration = Configuration()
+        # The HTTP client's own three repeats would each wait for the whole timeout; `call` repeats.
+        configuration.retries = False
         path = self._options.kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION
         try:
             if self._options.kubeconfig or any(
@@ -115,12 +125,20 @@ class Api:
             except ApiError as error:
                 if error.status == 409 and method == "POST" and attempt:
                     return self._once("GET", f"{path}/{_name_of(body)}", None, None)
-                last = attempt == _ATTEMPTS - 1
-                if last or (error.status and error.status not in _REPEATED) or _exists(error):
+                if attempt == _ATTEMPTS - 1 or _exists(error) or not self._passes(error.status):
                     raise
                 log.warning("%s %s: attempt %d: %s", method, path, attempt + 1, error)
             time.sleep(_FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _unanswered(self, what: str, error: Exception) -> ApiError:
+        self._silent_at = time.monotonic()
+        return ApiError(what, 0, str(error))
+
+    def _passes(self, status: int) -> bool:
+        """Whether a refusal may be over in a moment; a status of 0 is no answer."""
+        settling = time.monotonic() < self._silent_at + _SETTLING_S
+        return not status or status in _REPEATED or (status == _FORBIDDEN and settling)
 
     def _once(
         self, method: str, path: str, query: Mapping[str, str] | None, body: Json | None
@@ -129,7 +147,7 @@ class Api:
         try:
             data = response.read()
         except HTTPError as error:
-            raise ApiError(f"{method} {path}", 0, str(error)) from error
+            raise self._unanswered(f"{method} {path}", error) from error
         if response.status >= 300:
             raise ApiError(f"{method} {path}", response.status, _message(data))
         found: Json = json.loads(data)
@@ -143,6 +161,7 @@ class Api:
         body: Json | None,
         timeout: Any,
     ) -> Any:
+        self._pace.wait()
         url = f"{self.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
             return (
@@ -151,7 +170,15 @@ class Api:
                 .response
             )
         except (HTTPError, ApiException, OSError) as error:
-            raise ApiError(f"{method} {path}", 0, str(error)) from error
+            raise self._unanswered(f"{method} {path}", error) from error
+
+    def answers(self, within_s: float) -> bool:
+        """Whether the server says anything, if only that it refuses."""
+        try:
+            self._send("GET", "/version", None, None, within_s).drain_conn()
+        except ApiError:
+            return False
+        return True
 
     def watch(self, path: str, query: Mapping[str, str]) -> Iterator[Json]:
         """The events of one watch until the server or the network ends it. Raises ApiError."""
@@ -166,7 +193,7 @@ class Api:
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from (json.loads(line) for line in lines if line)
         except (HTTPError, OSError) as error:
-            raise ApiError(f"watch {path}", 0, str(error)) from error
+            raise self._unanswered(f"watch {path}", error) from error
         finally:
             response.close()
 

@@ -34,6 +34,9 @@ _EXPLAIN_S = 6.0
 """How long the cluster may take to say what became of a pod whose connection broke; a node looks once a second."""
 _GRACE_S = 1.5
 """Beyond a command's own deadline."""
+_CLEAN_GRACE_S = 1.0
+_ALIVE_S = 0.7
+"""How long an API server that did not answer in time may take to show that it lives."""
 
 
 class PodCommands:
@@ -44,6 +47,8 @@ class PodCommands:
         self._oom_kills = 0
         self._lost = ""
         """Why no further command may run, though the pod may."""
+        self._dead: PodStatus | None = None
+        """What an earlier command found the pod to be."""
         self._closed = False
 
     def run(
@@ -59,6 +64,8 @@ class PodCommands:
         capabilities: bool = False,
     ) -> ExecResult:
         """Run `argv`; afterwards none of its processes is left. Raises SandboxGone, SandboxDestroyed."""
+        if self._dead is not None:
+            raise self._broken(self._dead, "")
         if self._lost:
             raise SandboxGone(f"sandbox {self._pod}: {self._lost}")
         words = supervised(
@@ -70,27 +77,26 @@ class PodCommands:
             capabilities=capabilities,
         )
         deadline = time.monotonic() + timeout_s
-        finished = self._exec(words, stdin, deadline, max_output_bytes)
+        try:
+            finished = self._exec(words, stdin, deadline, max_output_bytes)
+        except ExecRefused as error:
+            status = self._explained(deadline)
+            raise self._broken(status, f"no command can be run: {error}") from error
         end, exit_code = self._end_of(finished, deadline)
         return _result(finished, end, exit_code, max_output_bytes)
 
     def _exec(
         self, words: Sequence[str], stdin: bytes | None, deadline: float, max_output_bytes: int
     ) -> Finished:
-        try:
-            return run_exec(
-                self._api,
-                self._pod,
-                words,
-                stdin=stdin,
-                deadline=deadline,
-                handshake_timeout_s=self._options.request_timeout_s,
-                max_output_bytes=max_output_bytes,
-            )
-        except ExecRefused as error:
-            raise self._broken(
-                self._explained(deadline), f"no command can be run: {error}"
-            ) from error
+        return run_exec(
+            self._api,
+            self._pod,
+            words,
+            stdin=stdin,
+            deadline=deadline,
+            handshake_timeout_s=self._options.request_timeout_s,
+            max_output_bytes=max_output_bytes,
+        )
 
     def _end_of(self, finished: Finished, deadline: float) -> tuple[End, int | None]:
         if finished.trailer is not None:
@@ -101,26 +107,30 @@ class PodCommands:
                 return End.OOM, None
             return End.EXITED, finished.trailer.exit_code
         if finished.end is not None:
-            self._end_processes()
-            return finished.end, None
+            return self._given_up(finished.end, deadline), None
         return self._lost_end(finished, deadline), None
 
-    def _end_processes(self) -> None:
-        """End what a command left that was given up; a pod in which that fails runs no further command."""
+    def _given_up(self, end: End, deadline: float) -> End:
+        """Of a command that did not end by itself; what it left is ended, here or before the next command.
+
+        UNKNOWN if the API server is silent: then the command's end may not have reached us.
+        """
+        latest = min(time.monotonic() + _CLEAN_TIMEOUT_S, deadline + _CLEAN_GRACE_S)
+        if self._end_processes(latest) or self._api.answers(_ALIVE_S):
+            return end
+        self._lost = "how an earlier command ended is unknown: no answer from the API server"
+        return End.UNKNOWN
+
+    def _end_processes(self, latest: float) -> bool:
+        """End what a command left that was given up; False if that was not done by then."""
+        words = supervised(["true"], stdin_bytes=None, cwd="/", env=ENV, user="root")
         try:
-            done = self._exec(
-                supervised(["true"], stdin_bytes=None, cwd="/", env=ENV, user="root"),
-                None,
-                time.monotonic() + _CLEAN_TIMEOUT_S,
-                0,
-            )
-        except SandboxError as error:
-            self._lost = str(error)
-            return
-        if done.trailer is None:
-            self._lost = f"processes of a command may still run: {done.error or done.end}"
-        else:
+            done = self._exec(words, None, latest, 0)
+        except ExecRefused:
+            return False
+        if done.trailer is not None:
             self._oom_kills = done.trailer.oom_kills
+        return done.trailer is not None
 
     def _lost_end(self, finished: Finished, deadline: float) -> End:
         """Of a command whose streams did not come whole. Raises SandboxDestroyed."""
@@ -129,6 +139,8 @@ class PodCommands:
             "sandbox %s: command without an end: %s; pod: %s",
             self._pod, finished.error, status.dead or "alive",
         )  # fmt: skip
+        if status.dead:
+            self._dead = status
         if status.oom:
             return End.OOM
         if status.agents_doing:
@@ -160,7 +172,8 @@ class PodCommands:
     def close(self) -> None:
         """Have the pod removed; from any thread. Never raises."""
         self._closed = True
-        delete(self._api, "pods", self._pod)
+        if not self._watch.removed(self._pod):
+            delete(self._api, "pods", self._pod)
         self._watch.forget(self._pod)
 
 

@@ -34,6 +34,10 @@ class KubernetesOptions:
     """Node disk a pod may use before the kubelet evicts it; its writable folders are memory and not part of this."""
     start_timeout_s: float = 300.0
     """From the creation of a pod until it runs, its image pulled. Above: SandboxUnavailable."""
+    cores: int = 64
+    """Processors of the nodes together, by which `sandbox.pool` measures how many sandboxes may start at once."""
+    max_requests_per_s: float = 9.0
+    """Calls to the API server, on average; a second's worth of them may come at once. Commands in pods do not count."""
     request_timeout_s: float = 30.0
     """Of one call to the API server, and of the handshake of a command."""
     max_lifetime_s: int = 4 * 3600

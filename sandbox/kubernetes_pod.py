@@ -17,6 +17,7 @@ from sandbox.image_base import BLANK, OUTSIDE_TESTS
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.kubernetes_status import CONTAINER
 from sandbox.labels import LABEL, label_map
+from sandbox.tool_folder import TOOL_FOLDER
 
 PREFIX = LABEL
 VOLUME = "disk"
@@ -167,6 +168,7 @@ def _mounts(spec: SandboxSpec) -> list[Json]:
         {"name": VOLUME, "mountPath": path, "subPath": sub} for sub, path in folders.items()
     ]
     mounts.append({"name": SCRATCH_VOLUME, "mountPath": SCRATCH, "subPath": "git"})
+    mounts.append({"name": SCRATCH_VOLUME, "mountPath": TOOL_FOLDER, "subPath": "tools"})
     if not spec.files and spec.workdir != BLANK:
         # An empty folder over an image's hidden tests, but for where its repository is made ready.
         hidden = {"name": SCRATCH_VOLUME, "mountPath": OUTSIDE_TESTS, "subPath": "empty"}

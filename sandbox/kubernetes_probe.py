@@ -7,6 +7,7 @@ addresses outside, and starts threads until it is refused.
 
 import json
 import secrets
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,12 +15,15 @@ from sandbox import kubernetes_pod
 from sandbox.base import SandboxSpec
 from sandbox.errors import SandboxUnavailable
 from sandbox.files import said
+from sandbox.image_base import BLANK
 from sandbox.kubernetes_api import Api, ApiError, Json
 from sandbox.kubernetes_command import ENV, PodCommands
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.kubernetes_start import start_pod
 from sandbox.kubernetes_watch import PodWatch
 
+_ENV = ENV | {"PATH": f"{ENV['PATH']}:/testbed/.venv/bin"}
+"""Where an image's only Python is its repository's, it does."""
 _PORT = 18080
 _TIMEOUT_S = 60.0
 _LISTEN = f"""
@@ -70,11 +74,13 @@ def probe(
     pods = {}
     for role, command in (("peer", ["python3", "-c", _LISTEN]), ("probe", None)):
         name = f"{role}-{secrets.token_hex(8)}"
-        body = kubernetes_pod.pod(name, spec, options, backend=backend, owner_uid=owner_uid)
+        # Over the image's own repository no volume lies.
+        seen = replace(spec, workdir=BLANK)
+        body = kubernetes_pod.pod(name, seen, options, backend=backend, owner_uid=owner_uid)
         if command:
             container = body["spec"]["containers"][0]
             container["command"] = command
-            container["env"] = [{"name": name, "value": value} for name, value in ENV.items()]
+            container["env"] = [{"name": name, "value": value} for name, value in _ENV.items()]
         pods[role] = body
     commands = PodCommands(api, watch, pods["probe"]["metadata"]["name"], options)
     try:
@@ -107,7 +113,7 @@ def _try(commands: PodCommands, targets: list[str], options: KubernetesOptions) 
         ["python3", "-c", _TRY, json.dumps(targets), str(options.max_processes)],
         stdin=None,
         cwd="/",
-        env=ENV,
+        env=_ENV,
         user="agent",
         timeout_s=_TIMEOUT_S,
         max_output_bytes=1 << 16,

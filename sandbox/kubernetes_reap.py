@@ -5,31 +5,38 @@ The cluster itself ends every pod at its own deadline and removes those whose ru
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 
-from sandbox.base import ReapReport
+from sandbox.base import ReapReport, Recorded
 from sandbox.kubernetes_api import Api, ApiError, Json
 from sandbox.kubernetes_pod import PREFIX
 from sandbox.kubernetes_status import runs
-from sandbox.labels import abandoned
+from sandbox.labels import LABEL, abandoned, holder_is_dead, recorded
 
 log = logging.getLogger(__name__)
 
 _GONE_TIMEOUT_S = 60.0
 """How long a node may take to end a pod that was deleted. Above, the pod is reported as an error."""
-_POLL_S = 0.3
+_POLL_S = 1.0
 
 
 def reap_pods(api: Api, run: str | None) -> ReapReport:
     """Remove what `sandbox.labels.abandoned` says, and wait until nothing of it runs. Raises ApiError."""
     pods = _labelled(api, "pods", "sandbox")
     owners = _labelled(api, "configmaps", "owner-of-pods")
-    deleted, errors = _delete_abandoned(api, "pods", pods, run)
-    _, owner_errors = _delete_abandoned(api, "configmaps", owners, run)
+    deleted, errors = _delete_pods(api, _abandoned(pods, run), run)
+    _, owner_errors = _delete_each(api, "configmaps", _names(_abandoned(owners, run)))
     left = _await_end(api, set(deleted))
     errors += [f"sandbox {name}: deleted, but its node has not ended it yet" for name in left]
     removed = tuple(name for name in deleted if name not in left)
     return ReapReport(examined=len(pods), removed=removed, errors=(*errors, *owner_errors))
+
+
+def recorded_pods(api: Api) -> tuple[Recorded, ...]:
+    """Every pod that is not on its way out already. Raises ApiError."""
+    found = (pod["metadata"] for pod in _labelled(api, "pods", "sandbox"))
+    return tuple(recorded(m["annotations"]) for m in found if "deletionTimestamp" not in m)
 
 
 def _labelled(api: Api, kind: str, label: str) -> list[Json]:
@@ -38,19 +45,63 @@ def _labelled(api: Api, kind: str, label: str) -> list[Json]:
     return found
 
 
-def _delete_abandoned(
-    api: Api, kind: str, found: Sequence[Json], run: str | None
-) -> tuple[list[str], list[str]]:
-    deleted, errors = [], []
-    for thing in found:
-        metadata = thing["metadata"]
-        if "deletionTimestamp" in metadata or not abandoned(metadata["annotations"], run=run):
-            continue
-        error = delete(api, kind, metadata["name"])
+def _abandoned(things: Sequence[Json], run: str | None) -> list[Json]:
+    return [
+        thing
+        for thing in things
+        if "deletionTimestamp" not in thing["metadata"]
+        and abandoned(thing["metadata"]["annotations"], run=run)
+    ]
+
+
+def _names(things: Sequence[Json]) -> list[str]:
+    return [thing["metadata"]["name"] for thing in things]
+
+
+def _delete_pods(api: Api, pods: Sequence[Json], run: str | None) -> tuple[list[str], list[str]]:
+    """Those of one run, or of one dead process, by one call; names of the deleted, and errors."""
+    together = defaultdict(list)
+    for pod in pods:
+        together[_selector(pod, run)].append(pod)
+    deleted, errors = _delete_each(api, "pods", _names(together.pop("", [])))
+    for selector, group in together.items():
+        names = _names(group)
+        error = _delete_selected(api, selector)
         if error:
-            errors.append(f"sandbox {metadata['name']}: {error}")
+            errors += [f"sandbox {name}: {error}" for name in names]
         else:
-            deleted.append(metadata["name"])
+            deleted += names
+    return deleted, errors
+
+
+def _selector(pod: Json, run: str | None) -> str:
+    """Of pods that may all be deleted; empty when only this one may: the lease of another can be renewed meanwhile."""
+    labels = pod["metadata"]["labels"]
+    if run is not None:
+        return f"{PREFIX}/run={labels[f'{PREFIX}/run']}"
+    if holder_is_dead(pod["metadata"]["annotations"].get(f"{LABEL}.holder", "")):
+        return f"{PREFIX}/backend={labels[f'{PREFIX}/backend']}"
+    return ""
+
+
+def _delete_selected(api: Api, selector: str) -> str:
+    """Why the pods are still there; empty when they are on their way out."""
+    query = {"labelSelector": f"{PREFIX}/sandbox=true,{selector}"}
+    try:
+        api.call("DELETE", api.path("pods"), query=query)
+    except ApiError as error:
+        return str(error)
+    return ""
+
+
+def _delete_each(api: Api, kind: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    deleted, errors = [], []
+    for name in names:
+        error = delete(api, kind, name)
+        if error:
+            errors.append(f"sandbox {name}: {error}")
+        else:
+            deleted.append(name)
     return deleted, errors
 
 

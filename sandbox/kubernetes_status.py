@@ -28,6 +28,8 @@ class PodStatus:
     uid: str = ""
     running: bool = False
     """Its container runs and nobody has asked for its removal."""
+    removed: bool = False
+    """It is gone, or somebody has asked for its removal."""
     dead: str = ""
     """Why it will never run again; empty while it may."""
     oom: bool = False
@@ -53,6 +55,7 @@ def read_status(pod: dict[str, Any], *, deleted: bool = False) -> PodStatus:
         uid=metadata.get("uid", ""),
         running="running" in state and not removed and status.get("phase") == "Running",
         ip=status.get("podIP", ""),
+        removed=removed,
         dead=_cause(status, terminated, removed, waiting),
         oom=oom,
         agents_doing=oom or own_storage,

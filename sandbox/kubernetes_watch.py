@@ -26,21 +26,33 @@ class _Expired(Exception):
     """The server no longer knows the version we wanted to go on from."""
 
 
+class _Followed:
+    """One pod, and the waiters for it: hundreds may wait at once, and a word about one pod wakes its own alone."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.changed = threading.Condition(lock)
+        self.status: PodStatus | None = None
+
+    def become(self, status: PodStatus) -> None:
+        self.status = status
+        self.changed.notify_all()
+
+
 class PodWatch:
     """The latest status of every pod that matches `selector`; thread-safe. Starts its thread on first use."""
 
     def __init__(self, api: Api, selector: str) -> None:
         self._api, self._selector = api, selector
-        self._changed = threading.Condition()
-        self._pods: dict[str, PodStatus | None] = {}
+        self._lock = threading.Lock()
+        self._pods: dict[str, _Followed] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
         self.num_connections = 0
 
     def expect(self, name: str) -> None:
         """Keep the status of the pod of this name from now on. Call it before the pod is created."""
-        with self._changed:
-            self._pods[name] = None
+        with self._lock:
+            self._pods[name] = _Followed(self._lock)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._follow, name="pod-watch", daemon=True)
                 self._thread.start()
@@ -50,20 +62,25 @@ class PodWatch:
     ) -> PodStatus | None:
         """The pod's status once `accept` takes it, or its last one when the time is over; None of a forgotten one."""
         deadline = time.monotonic() + timeout_s
-        with self._changed:
-            while name in self._pods:
-                status = self._pods[name]
+        with self._lock:
+            while pod := self._pods.get(name):
                 left = deadline - time.monotonic()
-                if left <= 0 or (status is not None and accept(status)):
-                    return status
-                self._changed.wait(left)
+                if left <= 0 or (pod.status is not None and accept(pod.status)):
+                    return pod.status
+                pod.changed.wait(left)
         return None
+
+    def removed(self, name: str) -> bool:
+        """Whether the cluster has told that it is gone, or on its way out."""
+        with self._lock:
+            pod = self._pods.get(name)
+            return pod is not None and pod.status is not None and pod.status.removed
 
     def forget(self, name: str) -> None:
         """Of a pod that is of no interest any more."""
-        with self._changed:
-            self._pods.pop(name, None)
-            self._changed.notify_all()
+        with self._lock:
+            if pod := self._pods.pop(name, None):
+                pod.changed.notify_all()
 
     def close(self) -> None:
         """Stop following; the thread ends with its connection."""
@@ -87,12 +104,13 @@ class PodWatch:
             "GET", self._api.path("pods"), query={"labelSelector": self._selector}
         )
         present = {pod["metadata"]["name"]: read_status(pod) for pod in found["items"]}
-        with self._changed:
-            for name, known in self._pods.items():
+        with self._lock:
+            for name, pod in self._pods.items():
                 # One never seen may have been created after the list was made.
-                if name in present or known is not None:
-                    self._pods[name] = present.get(name, PodStatus(dead="the pod was deleted"))
-            self._changed.notify_all()
+                if name in present or pod.status is not None:
+                    pod.become(
+                        present.get(name, PodStatus(dead="the pod was deleted", removed=True))
+                    )
         return str(found["metadata"]["resourceVersion"])
 
     def _watch(self, version: str) -> str:
@@ -126,7 +144,6 @@ class PodWatch:
         return str(thing["metadata"]["resourceVersion"])
 
     def _note(self, name: str, pod: Json, *, deleted: bool) -> None:
-        with self._changed:
-            if name in self._pods:
-                self._pods[name] = read_status(pod, deleted=deleted)
-                self._changed.notify_all()
+        with self._lock:
+            if followed := self._pods.get(name):
+                followed.become(read_status(pod, deleted=deleted))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from sandbox.base import SandboxLabels
+from sandbox.base import Recorded, SandboxLabels
 
 LABEL = "deepswe.studio"
 """The label that says "ours"; its value is the sandbox's id. The others are named below it."""
@@ -58,6 +58,16 @@ def abandoned(
     if expires is None:
         expires = float(labels.get(f"{LABEL}.expires", "0"))
     return expires < time.time() or holder_is_dead(labels.get(f"{LABEL}.holder", ""))
+
+
+def recorded(labels: Mapping[str, str], *, expires: float | None = None) -> Recorded:
+    """The sandbox of these labels, as `Backend.recorded` tells of it; `expires` as above."""
+    return Recorded(
+        id=labels[LABEL],
+        run=labels.get(f"{LABEL}.run", ""),
+        expires=float(labels.get(f"{LABEL}.expires", "0")) if expires is None else expires,
+        abandoned=abandoned(labels, expires=expires),
+    )
 
 
 def holder() -> str:

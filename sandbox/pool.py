@@ -8,7 +8,6 @@ whose lease has run out is `sandbox.reap`'s affair.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from sandbox.base import (
     Backend,
     ExecResult,
     ReapReport,
+    Recorded,
     Sandbox,
     SandboxSpec,
     User,
@@ -44,12 +44,11 @@ class Pool:
         lease_s: float = LEASE_S,
         renew_every_s: float = RENEW_EVERY_S,
     ) -> None:
-        cores = os.cpu_count() or 1
-        self.name = backend.name
+        self.name, self.cores = backend.name, backend.cores
         self._backend, self._lease_s, self._renew_every_s = backend, lease_s, renew_every_s
-        operations = max_operations or OPERATIONS_PER_CORE * cores
+        operations = max_operations or OPERATIONS_PER_CORE * self.cores
         self._gate = threading.BoundedSemaphore(operations)
-        self._starts = threading.BoundedSemaphore(min(operations, STARTS_PER_CORE * cores))
+        self._starts = threading.BoundedSemaphore(min(operations, STARTS_PER_CORE * self.cores))
         self._lock = threading.Lock()
         self._leased: dict[str, PooledSandbox] = {}
         self._closed = threading.Event()
@@ -93,6 +92,10 @@ class Pool:
     def reap(self, *, run: str | None = None) -> ReapReport:
         """As the backend's."""
         return self._backend.reap(run=run)
+
+    def recorded(self) -> tuple[Recorded, ...]:
+        """As the backend's."""
+        return self._backend.recorded()
 
     def close(self) -> None:
         """Close every sandbox that was given out, and give out no more. Safe to call twice."""

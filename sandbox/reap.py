@@ -5,7 +5,8 @@ How bubblewrap's are found is here: it reads the locks of their records, never g
 and namespaces and files need no reaping, since they die with their holder. How an engine's are found
 is that backend's own affair.
 
-Prints one JSON object. Exit code 0, or 1 when something could not be removed.
+Prints one JSON object; with --list also what there is afterwards, by backend. Exit code 0, or 1 when something could
+not be removed.
 """
 
 import argparse
@@ -13,11 +14,13 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from sandbox.base import BACKENDS, ReapReport, load_backend
+from sandbox.base import BACKENDS, ReapReport
 from sandbox.cgroups import Group
+from sandbox.deployment import configured_backend
 from sandbox.errors import SandboxUnavailable
 from sandbox.records import STATE, Record, claim, read_records, remove_torn
 
@@ -62,23 +65,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     examined = 0
     removed: list[str] = []
     errors: list[str] = []
+    recorded: dict[str, list[dict[str, Any]]] = {}
     unavailable: dict[str, str] = {}
-    options = {"bubblewrap": {"state": args.state}}
-    if args.engine:
-        options["docker"] = {"base_url": args.engine}
+    options = {
+        "bubblewrap": {"state": args.state} if args.state else {},
+        "docker": {"base_url": args.engine} if args.engine else {},
+    }
     for name in [args.backend] if args.backend else BACKENDS:
         try:
-            report = load_backend(name, **options.get(name, {})).reap(run=args.run)
+            backend = configured_backend(name, **options.get(name, {}))
+            if not args.keep:
+                report = backend.reap(run=args.run)
+                examined += report.examined
+                removed += report.removed
+                errors += report.errors
+            if args.list:
+                recorded[name] = [asdict(sandbox) for sandbox in backend.recorded()]
         except SandboxUnavailable as error:
             unavailable[name] = str(error)
-            continue
-        examined += report.examined
-        removed += report.removed
-        errors += report.errors
     # A backend that was asked for by name must answer; of the others, those that are in use do.
     errors += [unavailable[args.backend]] if args.backend in unavailable else []
-    found = {"examined": examined, "removed": removed, "errors": errors}
-    print(json.dumps({**found, "unavailable": unavailable} if unavailable else found))
+    found: dict[str, Any] = {"examined": examined, "removed": removed, "errors": errors}
+    found |= {"recorded": recorded} if args.list else {}
+    found |= {"unavailable": unavailable} if unavailable else {}
+    print(json.dumps(found))
     return 1 if errors else 0
 
 
@@ -87,13 +97,14 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m sandbox.reap", description="Remove abandoned sandboxes."
     )
     parser.add_argument("--backend", choices=sorted(BACKENDS), help="only this one's")
+    parser.add_argument("--list", action="store_true", help="print what there is afterwards")
+    parser.add_argument("--keep", action="store_true", help="remove nothing")
     parser.add_argument("--run", help="remove all sandboxes of this run, whoever holds them")
     parser.add_argument("--engine", help="address of the Docker engine (default: the system's)")
     parser.add_argument(
         "--state",
         type=Path,
-        default=STATE,
-        help="folder of the records (bubblewrap; default: %(default)s)",
+        help=f"folder of the records (bubblewrap; default: {STATE})",
     )
     return parser.parse_args(argv)
 

@@ -9,12 +9,13 @@ Namespaces and files need no record: they die with their holder.
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from sandbox.base import SandboxLabels
+from sandbox.base import Recorded, SandboxLabels
 
 STATE = Path(__file__).resolve().parent.parent / "var" / "sandboxes"
 
@@ -75,6 +76,19 @@ def read_records(state: Path) -> Iterator[tuple[Path, Record]]:
         with suppress(FileNotFoundError):
             row = json.loads(path.read_text())
             yield path, Record(**{**row, "labels": SandboxLabels(**row["labels"])})
+
+
+def recorded(state: Path) -> Iterator[Recorded]:
+    """What there is in `state`, held or abandoned."""
+    for path, record in read_records(state):
+        with suppress(FileNotFoundError), claim(path) as orphaned:
+            expires = record.labels.expires
+            yield Recorded(
+                id=record.id,
+                run=record.labels.run,
+                expires=expires,
+                abandoned=orphaned or expires < time.time(),
+            )
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
-from sandbox.base import BACKENDS, SandboxLabels, load_backend
+from sandbox.base import BACKENDS, SandboxLabels
+from sandbox.deployment import configured_backend
 from sandbox.environment import Grade, Limits, grade
 from sandbox.errors import Outcome, SandboxUnavailable, TasksetError
 from sandbox.events import EventWriter, Finished, Started, TaskJudged
@@ -175,7 +176,7 @@ class Validation:
 
 def grader(backend_name: str) -> GradePatch:
     """Grades patches in fresh sandboxes of one backend, labelled as this process's own."""
-    backend = load_backend(backend_name)
+    backend = configured_backend(backend_name)
     run, limits = f"validate-{uuid4()}", Limits()
 
     def grade_patch(task: Task, patch: bytes) -> Grade:

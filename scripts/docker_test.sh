@@ -2,7 +2,7 @@
 # Run the tests that need Docker on a private engine: its own socket, data and control groups, gone afterwards.
 # The system's engine is neither used nor started. Needs root, and the environment of setup.sh --tests.
 #
-# Usage: scripts/docker_test.sh [PYTEST_ARGUMENT...]   (default: -m docker tests/sandbox)
+# Usage: scripts/docker_test.sh [PYTEST_ARGUMENT...]   (default: -m docker tests/sandbox tests/e2e)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,5 +29,5 @@ lacks_engine || {
     echo "docker-test: on Debian as root: apt-get install --no-install-recommends ${PACKAGES[*]}" >&2
     exit 1
 }
-[ $# -gt 0 ] || set -- -m docker tests/sandbox
+[ $# -gt 0 ] || set -- -m docker tests/sandbox tests/e2e
 exec "$BIN/python" -m tests.docker_engine "$BIN/python" -m pytest "$@"

@@ -6,7 +6,6 @@ program is missing, the tests that need it are left out with a reason; with CI s
 holds no fixture about runs, tasks or pages.
 """
 
-import json
 import os
 import shutil
 import socket
@@ -17,14 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import psycopg
 import pytest
-import yaml
-
-if TYPE_CHECKING:
-    from sandbox.kubernetes_api import Api
 
 START_TIMEOUT_S = 30
 
@@ -175,58 +170,12 @@ def redis_url(redis_server: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def kubernetes_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+def kubernetes_options() -> Iterator[dict[str, object]]:
     """A new namespace made of `deploy/kubernetes`, and what a backend needs to use it with that role alone."""
-    from sandbox.kubernetes_api import Api
-    from sandbox.kubernetes_options import KubernetesOptions
+    from tests.cluster.namespace import sandbox_namespace
 
-    namespace = f"deepswe-test-{uuid.uuid4().hex[:8]}"
-    api = Api(KubernetesOptions(namespace=namespace))
-    for path in ("namespace", "resource-quota", "network-policy", "rbac"):
-        text = (DEPLOY / f"{path}.yaml").read_text().replace("deepswe-sandboxes", namespace)
-        for thing in yaml.safe_load_all(text):
-            api.call("POST", COLLECTIONS[thing["kind"]].format(namespace=namespace), body=thing)
-    kubeconfig = tmp_path_factory.mktemp("kubernetes") / "kubeconfig"
-    kubeconfig.write_text(json.dumps(account_of(api)))
-    yield {
-        "kubeconfig": str(kubeconfig),
-        "namespace": namespace,
-        "image_pull_policy": "Never",
-        # Eight sandboxes at once, each with a processor of its own, do not fit on two.
-        "cpu_request": 0.02,
-        # The profile that this node was given; another cluster's nodes may not have it.
-        "seccomp_profile": "deepswe.json" if "STUDIO_TEST_NODE" in os.environ else "",
-    }
-    api.call("DELETE", f"/api/v1/namespaces/{namespace}")
-
-
-DEPLOY = Path(__file__).parents[1] / "deploy" / "kubernetes"
-COLLECTIONS = {
-    "Namespace": "/api/v1/namespaces",
-    "ResourceQuota": "/api/v1/namespaces/{namespace}/resourcequotas",
-    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
-    "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
-    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles",
-    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings",
-}
-
-
-def account_of(api: "Api") -> dict[str, object]:
-    """A kubeconfig of the service account that `deploy/kubernetes/rbac.yaml` makes."""
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    path = f"{api.path('serviceaccounts', 'sandbox-maker')}/token"
-    token = api.call("POST", path, body=request)["status"]["token"]
-    cluster = {"server": api.configuration.host}
-    if api.configuration.ssl_ca_cert:
-        cluster["certificate-authority"] = api.configuration.ssl_ca_cert
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": cluster}],
-        "users": [{"name": "u", "user": {"token": token}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
+    with sandbox_namespace() as options:
+        yield options
 
 
 def free_port() -> int:

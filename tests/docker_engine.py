@@ -158,6 +158,14 @@ class DockerEngine:
         """SIGKILL to dockerd, as a crash is; containerd and the containers stay."""
         self._end("dockerd", signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """SIGSTOP to dockerd: it takes connections and says nothing."""
+        os.kill(self._pid("dockerd"), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on; nothing happens to one that is not stopped."""
+        os.kill(self._pid("dockerd"), signal.SIGCONT)
+
     def leftovers(self) -> list[str]:
         """What exists of any container: containers, processes, control groups, mounts."""
         with self.client() as client:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 LIGHT = (
+    "trainer.alarms",
     "trainer.config",
     "trainer.events",
     "trainer.recipes",

@@ -17,6 +17,7 @@ from trainer.events import TerminationReason
 from trainer.generate import Completion, Engine, EngineUnavailable, GenerationTimeout
 from trainer.rollout import Rollout
 from trainer.stop import RunStopped
+from trainer.stopwatch import BusyClock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class Agent:
     limits: RolloutConfig
     stopping: Callable[[], bool]
     on_turn: Callable[[Rollout, Turn], None]
+    engine_clock: BusyClock
 
     def run(self, rollout: Rollout, environment: Environment, seed: int) -> None:
         """Fill in `rollout` up to its termination reason, patch and (for INFRA or AGENT_FAULT) outcome.
@@ -37,6 +39,7 @@ class Agent:
         started = time.monotonic()
         try:
             environment.reset()
+            rollout.start_s = time.monotonic() - started
             rollout.termination_reason = self._turns(
                 rollout, environment, seed, started + self.limits.timeout_s
             )
@@ -67,13 +70,14 @@ class Agent:
             began = time.monotonic()
             prompt_ids = rollout.prompt_ids + rollout.response_ids
             try:
-                completion = self.engine.complete(
-                    prompt_ids,
-                    max_tokens=min(limits.max_turn_tokens, room),
-                    temperature=limits.temperature,
-                    seed=seed + index,
-                    timeout_s=deadline - time.monotonic(),
-                )
+                with self.engine_clock.call():
+                    completion = self.engine.complete(
+                        prompt_ids,
+                        max_tokens=min(limits.max_turn_tokens, room),
+                        temperature=limits.temperature,
+                        seed=seed + index,
+                        timeout_s=deadline - time.monotonic(),
+                    )
             except GenerationTimeout:
                 return "timeout"
             generate_s = time.monotonic() - began

@@ -6,14 +6,17 @@ at any moment leaves the last complete one. `model/` inside is an ordinary trans
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import PickleError
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from trainer.curriculum import Visits
 from trainer.policy import Policy
 
 FOLDER = "checkpoints"
@@ -37,9 +40,22 @@ class Progress(NamedTuple):
     step: int = 0
     policy_version: int = 0
     cursor: int = 0
-    """Training tasks drawn so far."""
+    """Positions of the passes over the training tasks that are used up."""
     compared: bool = False
     """The untrained policy has had its evaluation, which later ones are compared with."""
+    history: Mapping[str, Visits] = MappingProxyType({})
+    """What the curriculum remembers of each task."""
+
+    def as_json(self) -> str:
+        return json.dumps(self._asdict() | {"history": dict(self.history)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        told = json.loads(text)
+        visits = told.pop("history", {}).items()
+        return cls(
+            **told, history={task: Visits(last, tuple(rates)) for task, (last, rates) in visits}
+        )
 
 
 class CheckpointError(RuntimeError):
@@ -64,7 +80,7 @@ def save(
         _save_model(policy, tokenizer, unfinished / "model")
         torch.save(optimizer.state_dict(), unfinished / "optimizer.pt")
         torch.save(torch.get_rng_state(), unfinished / "rng.pt")
-        (unfinished / STATE).write_text(json.dumps(progress._asdict()))
+        (unfinished / STATE).write_text(progress.as_json())
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
     except OSError as error:
@@ -99,7 +115,7 @@ def load(run_dir: Path, step: int, policy: Policy, optimizer: torch.optim.Optimi
         state = load_file(folder / "model" / "model.safetensors")
         optimizer_state = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
         rng = torch.load(folder / "rng.pt", weights_only=True)
-        progress = Progress(**json.loads((folder / STATE).read_text()))
+        progress = Progress.from_json((folder / STATE).read_text())
     except TORN as error:
         raise CheckpointError(
             f"{folder}: not readable ({error!r}); remove it to resume from the one before"

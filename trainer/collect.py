@@ -36,6 +36,7 @@ from trainer.events import (
 from trainer.generate import Engine
 from trainer.rollout import Rollout, ScoredGroup, score_group
 from trainer.stop import RunStopped
+from trainer.stopwatch import BusyClock
 
 REVIVE_EVERY_S = 0.5
 LEASE_MARGIN_S = 120.0
@@ -58,6 +59,7 @@ class Collector:
     stopping: Callable[[], bool]
 
     def __post_init__(self) -> None:
+        self.engine_clock = BusyClock()
         self._grades = GradeCache()
         sandbox = self.config.sandbox
         self._limits = Limits(
@@ -75,6 +77,7 @@ class Collector:
             limits=self.config.rollout,
             stopping=self.stopping,
             on_turn=self._on_turn,
+            engine_clock=self.engine_clock,
         )
 
     def collect(

@@ -62,6 +62,14 @@ class TasksConfig(Section):
     """Groups in one step (DeepSWE: 64)."""
     shuffle: bool = True
     """A new order for every pass over the tasks, drawn from the seed."""
+    rest_after_visits: NonNegative = 0
+    """A curriculum: a task that nobody solved, or everybody, in each of its last so many visits rests; 0: none rests
+    (DeepSWE)."""
+    rest_passes: Positive = 3
+    """Passes over the tasks that leave a resting task out; then it is visited once more."""
+    max_extra_groups: NonNegative = 0
+    """At most so many extra groups a step, each drawn because a group showed no difference in reward (DAPO's dynamic
+    sampling, arXiv 2503.14476); 0: none (DeepSWE)."""
 
 
 class RolloutConfig(Section):
@@ -221,6 +229,9 @@ class HardwareConfig(Section):
     """Memory of one GPU, GiB."""
     min_memory_gib: PositiveFloat = 8
     """Memory of one machine, GiB."""
+    peak_tflops: NonNegativeFloat = 0
+    """Dense bfloat16 TFLOP/s of one GPU or CPU, which MFU is a share of; 0: a GPU's public figure by its name, and a
+    CPU's measured at the start."""
 
 
 class TrainConfig(Section):

@@ -7,7 +7,8 @@ are rebuilt from it. How it is written and read is `sandbox.event_log`'s.
 This module neither decides what happens in a run (`trainer.train`) nor stores rows (`webapp.runs.ingest`).
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -156,11 +157,25 @@ class CheckpointSaved(Event):
 
 
 class Alarm(Event):
+    """Written once when it is raised and once when it is cleared; between the two it stands."""
+
     type: Literal["alarm"] = "alarm"
     step: int
     rule: str
+    """Name in `trainer.alarms`."""
     sentence: str
     remedy: str
+    """Empty when it is cleared."""
+    cleared: bool = False
+
+
+class TasksResting(Event):
+    """The tasks that the curriculum leaves out for a while, whenever they are others than before."""
+
+    type: Literal["resting"] = "resting"
+    step: int
+    tasks: dict[str, float]
+    """task -> the solve rate, 0 or 1, that its last visits all had."""
 
 
 class LogLine(Event):
@@ -188,11 +203,14 @@ AnyEvent = Annotated[
     | Evaluated
     | CheckpointSaved
     | Alarm
+    | TasksResting
     | LogLine
     | Finished,
     Field(discriminator="type"),
 ]
 EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+_TYPE = re.compile(rb'"type":"(\w+)"')
+"""In a line of ours the first match is the event's own: seq and time come before it."""
 
 
 def parse_event(line: bytes | str) -> AnyEvent:
@@ -204,3 +222,21 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, AnyEvent]]:
     """Events from byte `offset` on, each with the offset after it. Raises pydantic.ValidationError."""
     for after, line in read_lines(path, offset):
         yield after, parse_event(line)
+
+
+def read_events_of(path: Path, types: Collection[str]) -> Iterator[AnyEvent]:
+    """Events of these types, without the cost of parsing all others. Raises pydantic.ValidationError."""
+    for _, line in read_lines(path):
+        if (found := _TYPE.search(line)) and found[1].decode() in types:
+            yield parse_event(line)
+
+
+def counted_steps(events: Iterable[AnyEvent]) -> list[StepEnded]:
+    """The steps that no later attempt did over."""
+    steps: list[StepEnded] = []
+    for event in events:
+        if isinstance(event, Resumed):
+            steps = [step for step in steps if step.step <= event.from_step]
+        elif isinstance(event, StepEnded):
+            steps.append(event)
+    return steps

@@ -8,6 +8,7 @@ machine: that is `trainer.machine`'s business, and `trainer.plan` compares the t
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainer.config import TrainConfig
 
@@ -96,7 +97,11 @@ def model_shape(path: str) -> ModelShape | None:
     file = Path(path) / "config.json"
     if not file.is_file():
         return KNOWN_SHAPES.get(Path(path).name.lower())
-    told = json.loads(file.read_text())
+    return shape_of(json.loads(file.read_text()))
+
+
+def shape_of(told: dict[str, Any]) -> ModelShape:
+    """The shape that a transformers configuration tells. Raises KeyError for a model of another kind."""
     heads = told["num_attention_heads"]
     return ModelShape(
         num_layers=told["num_hidden_layers"],

@@ -47,7 +47,7 @@ class Work:
     rollouts_per_evaluation: int | None
     """None where the number of held-out tasks is not known."""
     num_rollouts: int
-    """All training rollouts, and those of evaluations as far as they are known."""
+    """All training rollouts, extra groups included, and those of evaluations as far as they are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,7 @@ def count_tasks(config: TrainConfig) -> Tasks:
 
 def count_work(config: TrainConfig, tasks: Tasks) -> Work:
     per_step = config.tasks.tasks_per_step * config.rollout.group_size
+    extra = config.tasks.max_extra_groups * config.rollout.group_size
     evaluations = _num_evaluations(config)
     per_evaluation = (
         None if tasks.held_out is None else tasks.held_out * config.evaluation.group_size
@@ -109,7 +110,7 @@ def count_work(config: TrainConfig, tasks: Tasks) -> Work:
         tokens_per_step=per_step * config.rollout.max_response_tokens,
         num_evaluations=evaluations,
         rollouts_per_evaluation=per_evaluation,
-        num_rollouts=config.num_steps * per_step + evaluations * (per_evaluation or 0),
+        num_rollouts=config.num_steps * (per_step + extra) + evaluations * (per_evaluation or 0),
     )
 
 
@@ -232,6 +233,8 @@ def _describe_work(config: TrainConfig, tasks: Tasks, work: Work) -> list[str]:
         f"  tokens a step    {work.tokens_per_step:,} at most "
         f"({rollout.max_response_tokens:,} a rollout, after a prompt of {rollout.max_prompt_tokens:,} at most)",
     ]
+    if config.tasks.max_extra_groups:
+        lines.append(f"  extra groups     {config.tasks.max_extra_groups} a step at most")
     if work.num_evaluations:
         lines.append(
             f"  evaluations      {work.num_evaluations} of {_known(work.rollouts_per_evaluation)} rollouts"

@@ -48,7 +48,10 @@ class Rollout:
     tests: dict[str, str] = field(default_factory=dict)
     test_log: bytes = b""
     reason: str = ""
+    start_s: float = 0.0
+    """Until its sandbox was there."""
     seconds: float = 0.0
+    """Until its last turn or failure; grading comes after."""
     grade_s: float = 0.0
 
     @property
@@ -76,6 +79,16 @@ class ScoredGroup:
     """[G], by `trainer.advantage`."""
     filtered: list[bool]
     """[G], True where compact filtering (or INFRA) takes the rollout out of the loss."""
+
+    @property
+    def task_id(self) -> str:
+        return self.rollouts[0].task_id
+
+    @property
+    def solve_rate(self) -> float | None:
+        """Mean reward of the rollouts that are not INFRA, filtered ones included; None when there is none."""
+        rewards = [r.reward for r in self.rollouts if r.reward is not None]
+        return sum(rewards) / len(rewards) if rewards else None
 
     @property
     def trained(self) -> bool:

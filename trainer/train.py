@@ -6,25 +6,28 @@ log-probabilities instead of a recomputation (`algorithm.old_logprobs`), which s
 """
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import torch
 from transformers import AutoTokenizer
 
-from sandbox.base import load_backend
+from sandbox.deployment import configured_backend
 from sandbox.pool import Pool
 from sandbox.task import Task, Taskset, load_taskset
 from trainer import checkpoint
+from trainer.alarm_watch import AlarmWatch
+from trainer.ceiling import find_ceiling
 from trainer.chat import Chat, Prompt, load_prompt
 from trainer.checkpoint import Progress
 from trainer.collect import Collector
 from trainer.config import ConfigError, TrainConfig
+from trainer.curriculum import resting
 from trainer.events import (
     CheckpointSaved,
     Evaluated,
@@ -33,10 +36,12 @@ from trainer.events import (
     Phase,
     PhaseEnded,
     StepEnded,
+    TasksResting,
 )
 from trainer.generate import start_engine
-from trainer.metrics import rollout_metrics
+from trainer.metrics import rollout_metrics, step_time_metrics
 from trainer.policy import Policy, load_policy, make_optimizer
+from trainer.resample import collect_batch
 from trainer.rollout import ScoredGroup
 from trainer.stop import RunStopped
 from trainer.update import update
@@ -60,12 +65,17 @@ def train(
     check_prompts(pool + held_out, prompt, chat, config)
     torch.manual_seed(config.seed)
 
+    ceiling = find_ceiling(config)
+    events.write(LogLine(level="info", text=ceiling.sentence))
+
     with ExitStack() as resources:
         # 2. Policy, optimizer and engine, loaded side by side
+        watch = AlarmWatch(run_dir, events)
+        resources.callback(watch.close)
         loader = resources.enter_context(ThreadPoolExecutor(1, "load"))
         loading = loader.submit(_load, config, run_dir)
         backend = Pool(
-            load_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
+            configured_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
         )
         resources.callback(backend.reap, run=str(run))
         resources.callback(backend.close)
@@ -118,6 +128,8 @@ def train(
         try:
             # 3. A resumed run: what the engine has is untrained until the policy's weights are pushed
             if progress.step:
+                if config.tasks.rest_after_visits:
+                    tell_resting(events, progress, config)
                 progress = compare()
             if progress.policy_version:
                 with timed(events, progress.step, "sync"):
@@ -125,13 +137,18 @@ def train(
 
             while progress.step < config.num_steps:
                 step, began = progress.step + 1, time.monotonic()
+                watch.step_began(step)
+                engine_busy_s = collector.engine_clock.busy_s()
 
                 # 4. Collect groups of graded rollouts; their advantages come with them
                 with timed(events, step, "rollout"):
-                    tasks, cursor = draw(pool, progress.cursor, config)
-                    groups = collector.collect(
-                        tasks, step=step, purpose="train", group_size=config.rollout.group_size
+                    collect = partial(
+                        collector.collect,
+                        step=step,
+                        purpose="train",
+                        group_size=config.rollout.group_size,
                     )
+                    batch = collect_batch(pool, progress.cursor, progress.history, config, collect)
                 collected_s = time.monotonic() - began
 
                 # 5. One optimizer step
@@ -139,28 +156,43 @@ def train(
                     result = update(
                         policy,
                         optimizer,
-                        groups,
+                        batch.trained_on,
                         config,
                         step=step,
                         reference=reference,
                         stopping=stopping,
+                        peak_flops=ceiling.flops_per_s,
                     )
-                progress = progress._replace(
-                    step=step,
-                    policy_version=progress.policy_version + result.updated,
-                    cursor=cursor,
+                updated_s = time.monotonic() - began - collected_s
+                before, progress = (
+                    progress,
+                    progress._replace(
+                        step=step,
+                        policy_version=progress.policy_version + result.updated,
+                        cursor=batch.cursor,
+                        history=batch.history,
+                    ),
                 )
                 if not result.updated:
                     events.write(LogLine(level="warning", text=f"step {step}: {result.reason}"))
-                events.write(
-                    StepEnded(
-                        step=step,
-                        policy_version=progress.policy_version,
-                        updated=result.updated,
-                        seconds=round(time.monotonic() - began, 3),
-                        metrics=rollout_metrics(groups, collected_s) | result.metrics,
-                    )
+                metrics = rollout_metrics(batch.drawn, collected_s) | batch.metrics(config)
+                times = step_time_metrics(
+                    step_s=time.monotonic() - began,
+                    collect_s=collected_s,
+                    update_s=updated_s,
+                    engine_busy_s=collector.engine_clock.busy_s() - engine_busy_s,
+                    generate_s=metrics["time/generate_s"][0],
                 )
+                ended = StepEnded(
+                    step=step,
+                    policy_version=progress.policy_version,
+                    updated=result.updated,
+                    seconds=round(times["time/step_s"][0], 3),
+                    metrics=metrics | result.metrics | times,
+                )
+                events.write(ended)
+                watch.step_ended(ended)
+                tell_resting(events, progress, config, before)
                 log.info("step %d of %d ended", step, config.num_steps)
 
                 # 6. The untrained policy on the held-out tasks: only now, so that the first point of the
@@ -241,16 +273,13 @@ def check_prompts(tasks: list[Task], prompt: Prompt, chat: Chat, config: TrainCo
             )
 
 
-def draw(pool: list[Task], cursor: int, config: TrainConfig) -> tuple[list[Task], int]:
-    """The next step's tasks and the cursor after them. Every pass has its own order, made from the seed alone."""
-    tasks = []
-    for position in range(cursor, cursor + config.tasks.tasks_per_step):
-        passes, index = divmod(position, len(pool))
-        order = list(range(len(pool)))
-        if config.tasks.shuffle:
-            random.Random(f"{config.seed}/{passes}").shuffle(order)
-        tasks.append(pool[order[index]])
-    return tasks, cursor + config.tasks.tasks_per_step
+def tell_resting(
+    events: EventWriter, progress: Progress, config: TrainConfig, before: Progress | None = None
+) -> None:
+    """Write which tasks the curriculum leaves out; after a step only when they are others than `before`."""
+    tasks = resting(progress.history, config.tasks)
+    if before is None or tasks != resting(before.history, config.tasks):
+        events.write(TasksResting(step=progress.step, tasks=tasks))
 
 
 def due(step: int, every_steps: int, num_steps: int) -> bool:

@@ -4,7 +4,6 @@ The loss of the batch is the plain sum over its rows (`trainer.loss`), so gradie
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,11 @@ from trainer.events import Metric
 from trainer.loss import importance_weights, policy_loss
 from trainer.policy import Policy, learning_rate, set_learning_rate
 from trainer.rollout import ScoredGroup
+from trainer.speed import speed_tally
 from trainer.stop import RunStopped
+from trainer.stopwatch import Stopwatch
+from trainer.tally import Tally
+from trainer.token_metrics import batch_tally, token_tally, with_effective_sample_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,68 +39,50 @@ def update(
     step: int,
     reference: Policy | None,
     stopping: Callable[[], bool],
+    peak_flops: float | None = None,
 ) -> UpdateResult:
-    """Take one optimizer step, or say why not. Raises RunStopped between rows, with the weights untouched."""
+    """Take one optimizer step, or say why not. Raises RunStopped between rows, with the weights untouched.
+
+    `peak_flops`: FLOP/s that MFU is a share of, `trainer.ceiling`; None leaves MFU out.
+    """
     rows = pack(groups, config)
     if not rows:
         return UpdateResult(updated=False, reason="no rollout carried a gradient", metrics={})
-    began = time.monotonic()
+    watch = Stopwatch()
     optimizer.zero_grad(set_to_none=True)
-    sums = _Sums()
-    olds = [_old_logprobs(policy, row, config) for row in rows]
-    for row, old in zip(rows, olds, strict=True):
-        if stopping():
-            raise RunStopped
-        _backward(policy, reference, row, old, config, sums)
-    norm = float(
-        torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.optimizer.max_grad_norm)
+    tally = batch_tally(rows, config.optimizer.micro_batch_tokens)
+    loss = 0.0
+    with watch.timing("old_logprobs"):
+        olds = [_old_logprobs(policy, row, config) for row in rows]
+    with watch.timing("forward_backward"):
+        for row, old in zip(rows, olds, strict=True):
+            if stopping():
+                raise RunStopped
+            loss += _backward(policy, reference, row, old, config, tally)
+    with watch.timing("optimizer"):
+        norm = float(
+            torch.nn.utils.clip_grad_norm_(
+                policy.model.parameters(), config.optimizer.max_grad_norm
+            )
+        )
+        finite = math.isfinite(loss) and math.isfinite(norm)
+        updated = finite and norm < config.optimizer.skip_grad_norm
+        rate = learning_rate(config.optimizer, step)
+        if updated:
+            set_learning_rate(optimizer, rate)
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    tally.add("loss", loss, 1.0)
+    tally.add("grad_norm", norm, 1.0)
+    tally.add("learning_rate", rate, 1.0)
+    tally.add("update/skipped", not updated, 1.0)
+    tally.include(
+        speed_tally(policy.model.config.to_dict(), rows, config, watch.seconds, peak_flops)
     )
-    finite = math.isfinite(sums.total["loss"]) and math.isfinite(norm)
-    updated = finite and norm < config.optimizer.skip_grad_norm
-    rate = learning_rate(config.optimizer, step)
-    if updated:
-        set_learning_rate(optimizer, rate)
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    metrics = sums.metrics() | {
-        "grad_norm": _finite(norm, 1.0),
-        "learning_rate": (rate, 1.0),
-        "update/skipped": (float(not updated), 1.0),
-        "perf/trained_tokens_per_s": (
-            float(sum(len(r.input_ids) for r in rows)),
-            time.monotonic() - began,
-        ),
-    }
-    reason = (
-        "" if updated else f"loss {sums.total['loss']:.3g}, gradient norm {norm:.3g}: step skipped"
+    reason = "" if updated else f"loss {loss:.3g}, gradient norm {norm:.3g}: step skipped"
+    return UpdateResult(
+        updated=updated, reason=reason, metrics=with_effective_sample_size(tally).metrics()
     )
-    return UpdateResult(updated=updated, reason=reason, metrics=metrics)
-
-
-class _Sums:
-    """Totals over the batch's loss tokens."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.total: dict[str, float] = {"loss": 0.0}
-        self.ratio_max = 0.0
-
-    def add(self, sums: dict[str, torch.Tensor], tokens: int) -> None:
-        self.tokens += tokens
-        for name, value in sums.items():
-            self.total[name] = self.total.get(name, 0.0) + float(value)
-
-    def metrics(self) -> dict[str, Metric]:
-        means = {name: total for name, total in self.total.items() if name != "loss"}
-        return {name: _finite(total, float(self.tokens)) for name, total in means.items()} | {
-            "loss": _finite(self.total["loss"], 1.0),
-            "ratio/max": _finite(self.ratio_max, 1.0),
-        }
-
-
-def _finite(numerator: float, denominator: float) -> Metric:
-    """The pair, or (0, 0), which counts nowhere, where the step was not finite: JSON has no word for that."""
-    return (numerator, denominator) if math.isfinite(numerator) else (0.0, 0.0)
 
 
 def _old_logprobs(policy: Policy, row: Row, config: TrainConfig) -> torch.Tensor:
@@ -114,8 +99,9 @@ def _backward(
     row: Row,
     old: torch.Tensor,
     config: TrainConfig,
-    sums: _Sums,
-) -> None:
+    tally: Tally,
+) -> float:
+    """Add the row's gradients and measurements; returns its part of the loss."""
     algorithm = config.algorithm
     scores = policy.scores(row, entropy_grad=algorithm.entropy_coef > 0)
     old, sampled = old.to(scores.logprobs), row.sampled_logprobs.to(scores.logprobs)
@@ -140,12 +126,14 @@ def _backward(
         entropy_coef=algorithm.entropy_coef,
     )
     terms.loss.backward()
-    difference = scores.logprobs.detach() - sampled
-    mismatch = {
-        "mismatch/abs_diff": difference.abs().sum(),
-        "mismatch/kl": (torch.exp(difference) - 1 - difference).sum(),
-        "importance/mean": correction.sum(),
-    }
-    sums.add(terms.sums | mismatch, len(row.targets))
-    sums.total["loss"] += float(terms.loss.detach())
-    sums.ratio_max = max(sums.ratio_max, float(torch.exp(scores.logprobs.detach() - old).max()))
+    tally.include(
+        token_tally(
+            logprobs=scores.logprobs.detach(),
+            old_logprobs=old,
+            sampled_logprobs=sampled,
+            correction=correction,
+            entropy=scores.entropy.detach(),
+            sums=terms.sums,
+        )
+    )
+    return float(terms.loss.detach())

@@ -145,6 +145,7 @@ INSTALLED_APPS = [
     "webapp.api",
     "webapp.rollouts",
     "webapp.runs",
+    "webapp.sandboxes",
     "webapp.tasksets",
 ]
 MIDDLEWARE = [
@@ -260,7 +261,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     name: {"task": f"{name}.reap", "schedule": 5.0, "options": {"expires": 5}}
-    for name in ("runs", "tasksets")
+    for name in ("runs", "sandboxes", "tasksets")
 }
 
 RUNS_DIR = Path(env_str("RUNS_DIR", str(VAR_DIR / "runs"))).resolve()

@@ -18,6 +18,7 @@ urlpatterns = [
     ),
     path("", include("webapp.runs.urls")),
     path("", include("webapp.rollouts.urls")),
+    path("", include("webapp.sandboxes.urls")),
     path("", include("webapp.tasksets.urls")),
     path("api/", api_urls),
 ]

@@ -4,6 +4,7 @@ import { follow, throttled } from "./socket.js";
 
 const run = document.getElementById("run");
 const charts = document.getElementById("charts");
+const resting = document.getElementById("resting");
 const CURVES = new Set(["step", "phase", "evaluation", "resumed", "finished"]);
 
 let figures = charts && JSON.parse(document.getElementById("figures").textContent);
@@ -31,6 +32,7 @@ const refreshHeader = throttled(() => {
 function onEvents(events) {
   refreshHeader();
   if (charts && events.some((event) => CURVES.has(event.type))) refreshCharts();
+  if (resting && events.some((event) => event.type === "resting")) htmx.trigger(resting, "resting:changed");
   document.dispatchEvent(new CustomEvent("run:events", { detail: events }));
 }
 

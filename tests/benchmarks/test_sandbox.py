@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.episodes import Measured, percentile
 from benchmarks.our_episodes import measure
-from benchmarks.sandbox import table
+from benchmarks.sandbox import PAIRS, table
 from sandbox.base import load_backend
 from sandbox.pool import Pool
 
@@ -23,7 +23,7 @@ def test_a_percentile_is_a_value_that_was_measured() -> None:
 
 def test_the_table_says_how_many_times_as_good_ours_is() -> None:
     ours, theirs = measured(whole_s=10, exec_s=(0.1,)), measured(whole_s=40, exec_s=(0.3,))
-    rows = table("docker", ours, theirs).splitlines()
+    rows = table(PAIRS["docker"], ours, theirs).splitlines()
     assert rows[2] == "| episodes a minute | 12 | 3 | 4.0 |"
     assert rows[3] == "| start, p50 s | 1 | 1 | 1.0 |"
     assert rows[5] == "| exec, p50 s | 0.1 | 0.3 | 3.0 |"

@@ -21,8 +21,8 @@ class CuttingProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut_newest(self) -> None:
-        for end in self._pairs.pop():
-            end.shutdown(socket.SHUT_RDWR)
+        client, _ = self._pairs.pop()
+        client.shutdown(socket.SHUT_RDWR)  # its thread closes both ends
 
     def close(self) -> None:
         self._listener.close()

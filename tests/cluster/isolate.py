@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -I -S
 """A chained CNI plugin: after `bridge`, mark a pod's port as isolated, so that pods do not see each other.
 
 Stands where a real network plugin enforces NetworkPolicy. Pods of a namespace whose name begins with "open" are left

@@ -1,15 +1,19 @@
 """Hands on a live cluster for the tests: what pods there are, and the node that `make cluster-test` started."""
 
+import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 
 from sandbox.kubernetes_api import Api
+from sandbox.kubernetes_pod import PREFIX
 
 
 class Pods:
@@ -22,11 +26,30 @@ class Pods:
         found = self.api.call("GET", self.api.path("pods"))["items"]
         return {pod["metadata"]["name"] for pod in found}
 
+    def annotations(self) -> Iterator[tuple[str, dict[str, str]]]:
+        for pod in self.api.call("GET", self.api.path("pods"))["items"]:
+            yield pod["metadata"]["name"], pod["metadata"]["annotations"]
+
+    def owners(self) -> set[str]:
+        """The objects that own the pods of a run, there for as long as its process lives."""
+        query = {"labelSelector": f"{PREFIX}/owner-of-pods"}
+        found = self.api.call("GET", self.api.path("configmaps"), query=query)["items"]
+        return {owner["metadata"]["name"] for owner in found}
+
     def delete(self, name: str) -> None:
         self.api.call("DELETE", self.api.path("pods", name))
 
-    def wait_until_gone(self, name: str, timeout_s: float = 60) -> None:
+    def wait_until_gone(self, name: str, timeout_s: float = 120) -> None:
         wait_until(lambda: name not in self.names(), f"pod {name} is still there", timeout_s)
+
+
+class Request(NamedTuple):
+    """One that the API server has received."""
+
+    verb: str
+    resource: str
+    at: float
+    """Unix seconds."""
 
 
 class Node:
@@ -40,9 +63,53 @@ class Node:
         labels = [f"io.kubernetes.pod.name={pod}", "io.kubernetes.container.name=sandbox"]
         return self.engine.containers.list(filters={"label": labels})[0]
 
+    def requests(self, namespace: str) -> Iterator[Request]:
+        """What the API server has been asked by service accounts of this namespace, by its own audit log."""
+        user = f"system:serviceaccount:{namespace}:"
+        for line in (self.folder / "audit.log").read_text().splitlines():
+            entry = json.loads(line)
+            if entry["user"]["username"].startswith(user):
+                at = datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp()
+                yield Request(entry["verb"], entry["objectRef"]["resource"], at)
+
     def kill_apiserver(self) -> None:
         """It is started again at once, as a static pod would be."""
-        os.kill(int((self.folder / "apiserver.process").read_text()), signal.SIGKILL)
+        self._signal_apiserver(signal.SIGKILL)
+
+    def freeze_apiserver(self) -> None:
+        """It takes connections and says nothing."""
+        self._signal_apiserver(signal.SIGSTOP)
+
+    def thaw_apiserver(self) -> None:
+        """Nothing happens to one that is not stopped."""
+        self._signal_apiserver(signal.SIGCONT)
+
+    def _signal_apiserver(self, number: signal.Signals) -> None:
+        os.kill(int((self.folder / "apiserver.process").read_text()), number)
+
+    def traces(self) -> list[str]:
+        """What there is of any pod: containers, control groups, mounts, and processes that hold a container."""
+        containers = self.engine.containers.list(all=True, ignore_removed=True)
+        return [*(c.name for c in containers), *self._groups(), *self._mounts(), *self._shims()]
+
+    def _groups(self) -> list[str]:
+        top, name = Path("/sys/fs/cgroup"), (self.folder / "cgroup").read_text()
+        return [str(group) for place in ("", "*/") for group in top.glob(f"{place}{name}/**/pod*/")]
+
+    def _mounts(self) -> list[str]:
+        rows = (row.split()[1] for row in Path("/proc/self/mounts").read_text().splitlines())
+        idle = {f"{self.folder}/images", f"{self.folder}/kubelet"}
+        return [row for row in rows if row.startswith(f"{self.folder}/") and row not in idle]
+
+    def _shims(self) -> list[str]:
+        """What runs in a container cannot outlive the control group it is in."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if "containerd-shim" in line and str(self.folder) in line:
+                    found.append(f"process {path.parent.name}: {line}")
+        return found
 
 
 def wait_until(done: Callable[[], bool], claim: str, timeout_s: float) -> None:

@@ -14,6 +14,16 @@ TOKEN = "cluster-test-administrator"
 MAX_PIDS = 56
 """Of one pod; the contract's sandboxes ask for 48 processes, and their supervisor needs a few."""
 LOOPBACK = "127.0.0.1"
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["ResponseStarted", "ResponseComplete", "Panic"],
+    "rules": [
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+        {"level": "None"},
+    ],
+}
+"""One line for each request of a service account, such as a backend's; the node's own processes are administrators."""
 
 
 def free_ports(number: int) -> list[int]:
@@ -37,7 +47,7 @@ class Node:
     def write_files(self, here: Path) -> None:
         """Everything the processes read, but for keys."""
         wrapper = self.folder / "runc"
-        wrapper.write_text((here / "runc_at_floor.py").read_text())
+        wrapper.write_text((here / "runc_at_floor.sh").read_text())
         wrapper.chmod(0o755)
         plugins = self.folder / "cni-bin"
         plugins.mkdir()
@@ -46,6 +56,7 @@ class Node:
         (self.folder / "cni").mkdir()
         (self.folder / "cni" / "10-studio.conflist").write_text(json.dumps(self._network()))
         (self.folder / "daemon.json").write_text("{}")
+        (self.folder / "audit.json").write_text(json.dumps(AUDIT))
         (self.folder / "tokens").write_text(f'{TOKEN},admin,admin,"system:masters"\n')
         self.kubeconfig.write_text(json.dumps(self._kubeconfig(), indent=1))
 
@@ -106,6 +117,8 @@ class Node:
             f"--service-account-signing-key-file={self.folder}/accounts.key",
             f"--service-cluster-ip-range={SERVICE_NETWORK}", "--endpoint-reconciler-type=none",
             "--kubelet-preferred-address-types=Hostname", "--allow-privileged=false",
+            f"--audit-policy-file={self.folder}/audit.json",
+            f"--audit-log-path={self.folder}/audit.log",
         ]  # fmt: skip
 
     def controller_manager(self) -> list[str]:

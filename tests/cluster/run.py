@@ -3,7 +3,7 @@
 With KUBECONFIG set there is nothing to start: the command runs against that cluster, whose nodes must have the image
 of the bundled tasks. Otherwise the node is private to this run: its own dockerd, etcd and ports, and a pod network
 without a way out. Needs root, Debian's packages and the binaries of build.sh. The command finds KUBECONFIG, and
-STUDIO_TEST_NODE: a folder with the node's process ids and its engine's socket, for faults.
+STUDIO_TEST_NODE: a folder with the node's process ids, its engine's socket and its control group's name, for faults.
 """
 
 import os
@@ -24,6 +24,8 @@ ROOT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepswe-studio"
 BINARIES = CACHE / "kubernetes-1.20.2"
 START_TIMEOUT_S = 180
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+"""Before the caller's own, whose python3 may be a version manager's and slow to start: each pod starts several."""
 PAUSE = "#include <signal.h>\n#include <unistd.h>\nint main(){signal(SIGCHLD,SIG_IGN);for(;;)pause();}\n"
 
 
@@ -38,6 +40,7 @@ class Cluster:
 
     def start(self) -> None:
         self.node.write_files(HERE)
+        (self.folder / "cgroup").write_text(self.name)
         self._make_keys()
         self._make_bridge()
         self._make_groups()
@@ -57,7 +60,12 @@ class Cluster:
         """Start one process, or start it again; its output goes to a file of its name."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                argv,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=os.environ | {"PATH": f"{SYSTEM_PATH}:{os.environ['PATH']}"},
             )
         self.processes[name] = process
         (self.folder / f"{name}.process").write_text(str(process.pid))

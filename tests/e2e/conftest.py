@@ -12,6 +12,9 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import free_port
+from tests.images.fixtures import built, engine, nodes
+
+__all__ = ["built", "engine", "nodes"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LINK = re.compile(rb"http://\S+/sign-in/link/\S+")

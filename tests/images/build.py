@@ -9,7 +9,9 @@ SWE-bench image holds that repository without hidden tests, a SWE-smith image th
     DIR/images/NAME/          unpacked for bubblewrap, on the composed root
 
 The rows that name these images are in `published/` (tests.images.rows).
-With --engine, every image is made there too, on the image that `python -m sandbox.images` makes.
+With --engine, every image is made there too. Those of SWE-bench and SWE-smith rows on the image that `python -m
+sandbox.images` makes; the R2E-Gym ones hold nothing of ours, as the published ones do not: neither the tools nor a
+Python but that which `.venv` leads to.
 """
 
 import argparse
@@ -17,13 +19,21 @@ import io
 import shutil
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from sandbox.rootfs import COMPOSED_IMAGE
+from sandbox.rootfs import COMPOSED_IMAGE, library_link
 from sandbox.unpack import folder_of
 from tests.images import rows
 from tests.images.history import Fix, git, names, play
 
+if TYPE_CHECKING:
+    import docker
+
+BARE = "studio-tests/bare:1"
+PYTHON = "/usr/local/share/uv/python"
+"""Of the bare image."""
 TESTS_INSIDE = "typeset"
 """The repository whose R2E-Gym images hold the hidden tests below /testbed."""
 
@@ -52,11 +62,12 @@ def lay(fix: Fix, kind: str, image: Path) -> None:
             (tests / f"test_{number}.py").write_text(fix.file(path, fixed=True))
 
 
-def _venv(testbed: Path) -> None:
-    """An environment that has what the image's own Python has."""
-    home = "/opt/python/bin"
+def _venv(testbed: Path, python: str = "/opt/python") -> None:
+    """An environment that has what the Python at `python` has."""
+    home = f"{python}/bin"
     (testbed / ".venv" / "bin").mkdir(parents=True)
     (testbed / ".venv" / "bin" / "python").symlink_to(f"{home}/python3")
+    (testbed / ".venv" / "bin" / "python3").symlink_to("python")
     settings = f"home = {home}\ninclude-system-site-packages = true\n"
     (testbed / ".venv" / "pyvenv.cfg").write_text(settings)
 
@@ -65,23 +76,46 @@ def load_into(engine: str, folder: Path) -> None:
     """Make every unpacked image of `folder` an image of a Docker engine."""
     import docker
 
+    from tests.images.layers import load_on
+
     client = docker.DockerClient(base_url=engine, timeout=600)
+    _make_bare(client)
+    layers: dict[str, dict[str, bytes]] = {BARE: {}, COMPOSED_IMAGE: {}}
     for image in sorted((folder / "images").iterdir()):
-        repository, _, tag = unquote(image.name).partition(":")
-        container = client.containers.create(COMPOSED_IMAGE, ["true"])
-        try:
-            container.put_archive("/", _archive(image))
-            container.commit(repository, tag)
-        finally:
-            container.remove()
+        bare = (image / "testbed" / ".venv").is_dir()
+        layers[BARE if bare else COMPOSED_IMAGE][unquote(image.name)] = _archive(image, bare)
+    for base, images in layers.items():
+        load_on(client, base, images)
     client.close()
 
 
-def _archive(image: Path) -> bytes:
-    """The image's files, root's."""
+def _make_bare(client: "docker.DockerClient") -> None:
+    """The image of the bundled tasks without what is ours in it: its Python lies where only a `.venv` finds it."""
+    script = f"mkdir -p {PYTHON.rpartition('/')[0]}; mv /opt/python {PYTHON}; rm -rf /opt/tools /usr/bin/python3*"
+    if link := library_link():
+        script += f"; ln -sfn {PYTHON}/lib {link[1]}"
+    made = client.containers.create(COMPOSED_IMAGE, ["sh", "-euc", script], network_mode="none")
+    try:
+        made.start()
+        assert made.wait()["StatusCode"] == 0, made.logs()
+        made.commit(*BARE.split(":"))
+    finally:
+        made.remove(force=True)
+
+
+def _archive(image: Path, bare: bool) -> bytes:
+    """The image's files, root's; with `bare`, its `.venv` leads to the Python of the bare image."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.add(image, ".", filter=lambda member: member.replace(uid=0, gid=0, deep=False))
+    with tarfile.open(fileobj=buffer, mode="w") as archive, TemporaryDirectory() as folder:
+
+        def owned(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+            elsewhere = bare and member.name.startswith("./testbed/.venv")
+            return None if elsewhere else member.replace(uid=0, gid=0, deep=False)
+
+        archive.add(image, ".", filter=owned)
+        if bare:
+            _venv(Path(folder), PYTHON)
+            archive.add(Path(folder) / ".venv", "testbed/.venv", filter=owned)
     return buffer.getvalue()
 
 

@@ -17,7 +17,7 @@ Answer = tuple[int, list[dict[str, Any]]]
 
 
 class Script:
-    """Stands in for an API server: one answer a request, in order; the last is repeated."""
+    """Stands in for an API server: one answer a request, in order; the last is repeated. A status of 0 hangs up."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.answers: list[Answer] = []
@@ -54,6 +54,9 @@ class Script:
         query = {k: v[0] for k, v in parse_qs(urlsplit(handler.path).query).items()}
         self.requests.append((handler.command, query))
         status, things = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if not status:
+            handler.close_connection = True
+            return
         body = b"\n".join(json.dumps(thing).encode() for thing in things) + b"\n"
         handler.send_response(status)
         handler.send_header("Content-Length", str(len(body)))

@@ -49,3 +49,24 @@ def test_a_cluster_is_there_when_one_of_its_files_is(
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube" / "config").touch()
     assert has_cluster({})
+
+
+def test_what_the_administrator_says_goes_before_where_clients_look(tmp_path: Path) -> None:
+    options, cluster = tmp_path / "options.toml", tmp_path / "cluster.yaml"
+    socket_path = tmp_path / "engine.sock"
+    options.write_text(
+        f'[docker]\nbase_url = "unix://{socket_path}"\n[kubernetes]\nkubeconfig = "{cluster}"\n'
+    )
+    environ = {
+        "SANDBOX_OPTIONS": str(options),
+        "DOCKER_HOST": f"unix://{tmp_path}/absent.sock",
+        "KUBECONFIG": str(options),
+    }
+    assert not {"docker", "kubernetes"} & set(available_backends(environ))
+    cluster.touch()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(socket_path))
+        server.listen()
+        assert {"docker", "kubernetes"} <= set(available_backends(environ))
+    options.write_text("nonsense")
+    assert "docker" not in available_backends(environ)

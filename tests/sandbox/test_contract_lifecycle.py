@@ -100,6 +100,18 @@ def test_reaping_a_run_takes_all_of_it_and_nothing_else(
     assert backend.reap(run=run).removed == ()
 
 
+def test_what_is_recorded_tells_its_run_its_lease_and_whether_a_reaper_may_take_it(
+    backend: Backend, spec: SandboxSpec
+) -> None:
+    past = replace(spec.labels, run="recorded", expires=time.time() - 1)
+    with opened(backend, spec) as held, opened(backend, spec, labels=past) as expired:
+        found = {row.id: row for row in backend.recorded()}
+        assert abs(found[held.id].expires - spec.labels.expires) < 1
+        assert [found[box.id].abandoned for box in (held, expired)] == [False, True]
+        assert found[expired.id].run == "recorded"
+    assert not {held.id, expired.id} & {row.id for row in backend.recorded()}
+
+
 def test_every_sandbox_has_an_id_of_its_own(backend: Backend, spec: SandboxSpec) -> None:
     with opened(backend, spec) as one, opened(backend, spec) as two:
         assert one.id != two.id

@@ -18,6 +18,7 @@ from sandbox import docker_options, snapshot
 from sandbox.available import docker_address
 from sandbox.base import ExecResult, SandboxLabels, SandboxSpec
 from sandbox.docker import DockerBackend
+from sandbox.docker_api import Engine
 from sandbox.docker_sandbox import DockerSandbox
 from sandbox.environment import Environment, Limits, grade
 from sandbox.errors import (
@@ -242,6 +243,80 @@ def test_an_engine_lost_under_a_rollout_is_told_to_the_rollout_as_such(
     assert engine.leftovers() == []
 
 
+@pytest.fixture
+def freezable(engine: DockerEngine) -> Iterator[DockerEngine]:
+    yield engine
+    engine.thaw()
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "while echo x; do sleep 0.1; done"])
+def test_an_engine_that_stops_under_a_command_leaves_its_end_unknown(
+    freezable: DockerEngine, spec: SandboxSpec, script: str
+) -> None:
+    backend = DockerBackend(base_url=freezable.url)
+    sandbox = backend.create(spec)
+    with shortly(freezable.freeze):
+        result = run(sandbox, script, timeout_s=3)
+    assert (result.end, result.exit_code) == (End.UNKNOWN, None)
+    assert OUTCOME_OF_END[result.end] is Outcome.INFRA
+    freezable.thaw()
+    with pytest.raises(SandboxGone, match="unknown"):
+        run(sandbox, "true")
+    sandbox.close()
+    backend.close()
+    assert freezable.leftovers() == []
+
+
+def test_a_command_for_an_engine_that_is_stopped_is_given_up_in_time(
+    freezable: DockerEngine, spec: SandboxSpec
+) -> None:
+    backend = DockerBackend(base_url=freezable.url)
+    sandbox = backend.create(spec)
+    freezable.freeze()
+    for _ in range(2):
+        with pytest.raises(SandboxGone) as gone:
+            run(sandbox, "echo never", timeout_s=1)
+        assert outcome_of(gone.value) is Outcome.INFRA
+    freezable.thaw()
+    sandbox.close()
+    backend.close()
+    assert freezable.leftovers() == []
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05])
+def test_an_engine_that_stops_while_a_timed_out_command_is_ended_holds_nobody_up(
+    freezable: DockerEngine, spec: SandboxSpec, after_s: float
+) -> None:
+    backend = DockerBackend(base_url=freezable.url)
+    sandbox = backend.create(spec)
+    timer = threading.Timer(2 + after_s, freezable.freeze)
+    timer.start()
+    result = run(sandbox, "sleep 60", timeout_s=2)
+    timer.join()
+    assert result.end in (End.TIMEOUT, End.SANDBOX_GONE, End.UNKNOWN)
+    freezable.thaw()
+    sandbox.close()
+    backend.close()
+    assert freezable.leftovers() == []
+
+
+def test_an_engine_that_stops_and_goes_on_before_the_deadline_costs_nothing(
+    freezable: DockerEngine, spec: SandboxSpec
+) -> None:
+    backend = DockerBackend(base_url=freezable.url)
+    sandbox = backend.create(spec)
+    thaw = threading.Timer(2 * AFTER_S, freezable.thaw)
+    thaw.start()
+    with shortly(freezable.freeze):
+        result = run(sandbox, "for n in 1 2 3; do sleep 0.5; echo $n; done")
+    thaw.join()
+    assert (result.end, result.exit_code, result.stdout) == (End.EXITED, 0, b"1\n2\n3\n")
+    assert run(sandbox, "echo here").stdout == b"here\n"
+    sandbox.close()
+    backend.close()
+    assert freezable.leftovers() == []
+
+
 def test_a_missing_image_is_named_and_leaves_nothing(
     backend: DockerBackend, spec: SandboxSpec, api: Any
 ) -> None:
@@ -317,7 +392,7 @@ def test_an_agent_that_removes_everything_has_destroyed_its_own_box(
     backend: DockerBackend, spec: SandboxSpec, api: Any, url: str
 ) -> None:
     """The backend's root cannot be written to; this container is made with one that can."""
-    client = docker.DockerClient(base_url=url)
+    client = Engine(base_url=url)
     options = docker_options.container_options(spec, "writable")
     container = client.containers.create(spec.docker_image, **{**options, "read_only": False})
     container.start()

@@ -1,9 +1,10 @@
 """Workers killed by SIGKILL in every phase of a sandbox's life: after the reaper, nothing of theirs is left.
 
-KILLS says how many; `make kill-test N=200` runs many. The moments are spread evenly over the phases and at random
-within each.
+KILLS says how many on each backend; `make kill-test N=200` runs many. The moments are spread evenly over the phases and
+at random within each.
 """
 
+import json
 import os
 import random
 import signal
@@ -13,14 +14,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 
 from sandbox.available import docker_address
+from sandbox.kubernetes_api import Api
+from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.labels import LABEL
 from sandbox.namespaces import host_uid
 from sandbox.records import read_records
+from tests.cluster.live import Node, Pods
 from tests.docker_engine import DockerEngine
 from tests.sandbox.doomed_worker import PHASES, backend_at
 
@@ -29,7 +34,10 @@ KILLS = int(os.environ.get("KILLS", "20"))
 AT_ONCE = 4
 LONGEST_S = {"create": 0.8, "exec": 0.6, "diff": 0.4, "grade": 1.0, "close": 0.3}
 """About how long each phase takes: the moment of death is drawn from it."""
-SETTLE_S = 20.0
+LONGEST_ON_A_CLUSTER_S = {"create": 10.0, "exec": 0.8, "diff": 0.5, "grade": 4.0, "close": 0.3}
+"""The first creation tries out the network and makes the base."""
+SETTLE_S = 90.0
+"""A cluster takes its time to forget a pod."""
 
 
 def kill_one(name: str, place: str, phase: str, moment: float) -> str:
@@ -38,7 +46,8 @@ def kill_one(name: str, place: str, phase: str, moment: float) -> str:
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout
         entered = worker.stdout.readline().strip()
-        time.sleep(moment * LONGEST_S[phase])
+        longest_s = LONGEST_ON_A_CLUSTER_S if name == "kubernetes" else LONGEST_S
+        time.sleep(moment * longest_s[phase])
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
         assert worker.returncode == -signal.SIGKILL
@@ -109,3 +118,21 @@ def test_killed_workers_leave_nothing_of_docker() -> None:
     removed = reap_until_clean("docker", url, traces)
     assert removed > 0
     print(f"docker: {KILLS} workers killed, {removed} sandboxes reaped, nothing left")
+
+
+@pytest.mark.k8s
+def test_killed_workers_leave_nothing_of_kubernetes(kubernetes_options: dict[str, Any]) -> None:
+    place, folder = json.dumps(kubernetes_options), os.environ.get("STUDIO_TEST_NODE")
+    pods = Pods(Api(KubernetesOptions(namespace=kubernetes_options["namespace"])))
+    node = Node(Path(folder)) if folder else None
+    kill_many("kubernetes", place)
+
+    def traces() -> list[str]:
+        return [*pods.names(), *pods.owners(), *(node.traces() if node else ())]
+
+    removed = reap_until_clean("kubernetes", place, traces)
+    assert removed > 0
+    where = "pods, or on their node" if node else "pods"
+    print(f"kubernetes: {KILLS} workers killed, {removed} pods reaped, nothing left of {where}")
+    if node:
+        node.engine.close()

@@ -35,6 +35,12 @@ def test_a_refusal_is_final(script: Script, code: int) -> None:
     assert len(script.requests) == 1
 
 
+def test_a_refusal_by_a_server_that_has_just_come_back_is_not_final(script: Script) -> None:
+    script.answers = [(0, []), refusal(403), (200, [{"ok": True}])]
+    assert script.api.call("DELETE", script.api.path("pods", "p")) == {"ok": True}
+    assert len(script.requests) == 3
+
+
 def test_a_creation_whose_answer_was_lost_finds_its_own_object(script: Script) -> None:
     exists = refusal(409, 'pods "p" already exists')
     script.answers = [refusal(503), exists, (200, [POD])]

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 
 from sandbox.base import Backend, SandboxSpec
+from sandbox.bubblewrap import BubblewrapBackend
 from sandbox.errors import SandboxGone, SandboxUnavailable
-from sandbox.pool import Pool
+from sandbox.pool import STARTS_PER_CORE, Pool
 
 
 class Counted:
     """A real backend that also counts how many of its starts run at once."""
 
     def __init__(self, inner: Backend) -> None:
-        self.name, self._inner = inner.name, inner
+        self.name, self.cores, self._inner = inner.name, inner.cores, inner
         self._lock = threading.Lock()
         self.now = self.most = 0
 
@@ -49,6 +50,17 @@ def test_no_more_than_so_many_start_at_once(backend: Backend, spec: SandboxSpec)
     in_threads(6, lambda: pool.create(spec).close())
     assert counted.most == 2
     assert pool.leased == 0
+    pool.close()
+
+
+def test_starts_are_measured_by_the_backends_own_cores(
+    bubblewrap: BubblewrapBackend, spec: SandboxSpec
+) -> None:
+    counted = Counted(bubblewrap)
+    counted.cores = 1
+    pool = Pool(counted, max_operations=16)
+    in_threads(6, lambda: pool.create(spec).close())
+    assert counted.most <= STARTS_PER_CORE
     pool.close()
 
 

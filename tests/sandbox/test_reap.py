@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,10 +52,10 @@ def start_holder(state: Path) -> tuple[subprocess.Popen[str], list[str]]:
     return holder, holder.stdout.readline().split()
 
 
-def reap(state: Path, *options: str) -> dict[str, list[str]]:
+def reap(state: Path, *options: str) -> dict[str, Any]:
     argv = [sys.executable, "-m", "sandbox.reap", "--state", str(state), *options]
     argv += ["--backend", "bubblewrap"]
-    report: dict[str, list[str]] = json.loads(subprocess.check_output(argv, cwd=ROOT))
+    report: dict[str, Any] = json.loads(subprocess.check_output(argv, cwd=ROOT))
     return report
 
 
@@ -99,6 +100,8 @@ def test_a_living_holders_sandboxes_are_left_alone_unless_their_run_is_named(sta
     holder, ids = start_holder(state)
     try:
         assert reap(state) == {"examined": 3, "removed": [], "errors": []}
+        listed = reap(state, "--list", "--keep")["recorded"]["bubblewrap"]
+        assert {(row["run"], row["abandoned"]) for row in listed} == {("run-a", False)}
         assert reap(state, "--run", "run-b")["removed"] == []
         assert len(processes_of(ids)) >= 3
         assert sorted(reap(state, "--run", "run-a")["removed"]) == sorted(ids)

@@ -24,6 +24,7 @@ from trainer.events import (
     RolloutStarted,
     Started,
     StepEnded,
+    TasksResting,
     TurnEnded,
     parse_event,
     read_events,
@@ -87,6 +88,7 @@ ONE_OF_EACH: list[Event] = [
     ),
     CheckpointSaved(step=1, path="checkpoints/step_1", size_mib=1.5),
     Alarm(step=1, rule="stall", sentence="Nothing came.", remedy="Look."),
+    TasksResting(step=1, tasks={"starter/one": 0.0}),
     LogLine(level="info", text="hello"),
     Finished(status="stopped", reason="asked", step=1),
 ]

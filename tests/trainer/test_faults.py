@@ -21,15 +21,18 @@ import torch
 from safetensors.torch import load_file
 
 from sandbox.records import STATE, read_records
+from sandbox.task import load_taskset
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.shared_memory import orphaned_segments
-from trainer.config import CONFIG_FILE
+from trainer.config import CONFIG_FILE, load_config
+from trainer.curriculum import Visits, draw, remember
 from trainer.events import (
     EVENTS_FILE,
     AnyEvent,
     CheckpointSaved,
     Evaluated,
     Finished,
+    LogLine,
     PhaseEnded,
     Resumed,
     RolloutFinished,
@@ -38,6 +41,7 @@ from trainer.events import (
     StepEnded,
     read_events,
 )
+from trainer.train import training_tasks
 from trainer.weights import SHARED_MEMORY, remove_abandoned
 
 ROOT = Path(__file__).parents[2]
@@ -182,11 +186,45 @@ def test_a_whole_run_ends_with_every_event_in_place(make_run: MakeRun) -> None:
     assert {e.outcome for e in finished} == {"task"}
     difference, tokens = steps[0].metrics["mismatch/abs_diff"]
     assert difference / tokens < 1e-4
+    for name in ("perf/mfu", "idle/engine", "idle/trainer"):
+        share, whole = steps[0].metrics[name]
+        assert 0 < share < whole, name
+    assert any("MFU is a share of" in e.text for e in of(LogLine, events))
     assert run.left_behind() == []
 
 
+def draws_when_nobody_solves_anything(run: Run, steps: int) -> list[set[str]]:
+    """The tasks of each step of an uninterrupted run."""
+    config = load_config(run.folder / CONFIG_FILE)
+    pool = training_tasks(load_taskset(config.tasks.taskset), config)
+    cursor = 0
+    history: dict[str, Visits] = {}
+    drawn: list[set[str]] = []
+    for _ in range(steps):
+        tasks, cursor, history = draw(
+            pool,
+            config.tasks.tasks_per_step,
+            cursor=cursor,
+            history=history,
+            config=config.tasks,
+            seed=config.seed,
+        )
+        drawn.append({task.task_id for task in tasks})
+        history = remember(history, dict.fromkeys(drawn[-1], 0.0), config.tasks)
+    return drawn
+
+
 def test_a_killed_trainer_goes_on_from_its_last_checkpoint(make_run: MakeRun) -> None:
-    run = make_run(num_steps=3)
+    run = make_run(
+        num_steps=3,
+        tasks={
+            "limit": 5,
+            "tasks_per_step": 2,
+            "shuffle": True,
+            "rest_after_visits": 1,
+            "rest_passes": 2,
+        },
+    )
     run.start()
     run.until(lambda e: isinstance(e, RolloutStarted) and e.step == 2)
     run.signal(signal.SIGKILL)
@@ -206,6 +244,8 @@ def test_a_killed_trainer_goes_on_from_its_last_checkpoint(make_run: MakeRun) ->
     assert [e.step for e in of(StepEnded, after)] == [2, 3]
     assert {e.policy_version for e in of(RolloutStarted, after) if e.step == 2} == {1}
     assert last(events).status == "finished"
+    drawn = [{e.task for e in of(RolloutStarted, events) if e.step == step} for step in (1, 2, 3)]
+    assert drawn == draws_when_nobody_solves_anything(run, 3)
     assert run.left_behind() == []
     trained = load_file(run.folder / "checkpoints/step_3/model/model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in trained.values())

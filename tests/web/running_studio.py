@@ -109,16 +109,17 @@ def is_alive(process: psutil.Process) -> bool:
 
 @contextmanager
 def running_studio(
-    folder: Path, port: int, trainer: list[str], **environment: str
+    folder: Path, port: int, trainer: list[str], *, demo: bool = True, **environment: str
 ) -> Iterator[Studio]:
-    """`manage.py studio --demo` in `folder`; nothing of it is left afterwards."""
+    """`manage.py studio --demo` in `folder`, or without a run; nothing of it is left afterwards."""
     var_dir = folder / "var"
     var_dir.mkdir(exist_ok=True)
     log = folder / "studio.log"
+    options = ["--demo"] if demo else []
     inherited = {"PATH": os.environ["PATH"], "HOME": str(folder), "VAR_DIR": str(var_dir)}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-u", "manage.py", "studio", "--demo", "--port", str(port)],
+            [sys.executable, "-u", "manage.py", "studio", *options, "--port", str(port)],
             cwd=settings.BASE_DIR,
             env=inherited | {"TRAINER_COMMAND": " ".join(trainer)} | environment,
             stdout=output,

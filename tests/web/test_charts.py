@@ -95,9 +95,12 @@ def test_termination_shows_the_reasons_that_occurred():
     ]
 
 
-def test_the_mismatch_figure_shows_its_limit():
-    shape = run_figures(curves([step(1)]))["mismatch"]["layout"]["shapes"][0]
-    assert (shape["y0"], shape["y1"]) == (0.02, 0.02)
+@pytest.mark.parametrize(("name", "limit"), [("mismatch", 0.02), ("kl", 0.01)])
+def test_figures_with_a_limit_show_it(name: str, limit: float):
+    layout = run_figures(curves([step(1)]))[name]["layout"]
+    shape = layout["shapes"][0]
+    assert (shape["y0"], shape["y1"]) == (limit, limit)
+    assert layout["yaxis"]["range"][1] > limit
 
 
 def test_colours_are_names_that_the_page_resolves():

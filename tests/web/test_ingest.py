@@ -15,12 +15,14 @@ from tests.web.recorded_trainer import group, metrics
 from tests.web.recorded_trainer import record as events_of
 from trainer.config import TrainConfig
 from trainer.events import (
+    Alarm,
     CheckpointSaved,
     EventWriter,
     PhaseEnded,
     Resumed,
     Started,
     StepEnded,
+    TasksResting,
     read_events,
 )
 from webapp.rollouts.models import Group, Rollout, Turn
@@ -48,6 +50,7 @@ def rows(run: Run) -> dict[str, list[dict[str, Any]]]:
         for row in found[kind]:
             del row["id"]
     fields = ("status", "reason", "attempt", "current_step", "started_at", "finished_at")
+    fields += ("alarms", "resting")
     found["run"] = list(Run.objects.filter(id=run.id).values(*fields, "last_seq", "ingest_offset"))
     return found
 
@@ -179,6 +182,15 @@ def test_a_file_outside_the_run_folder_is_refused(run: Run, record: Record) -> N
         ingest(run.id, path.parent)
 
 
+ALARMS = {
+    1: [Alarm(step=1, rule="truncated", sentence="Cut.", remedy="Raise it.")],
+    2: [
+        Alarm(step=2, rule="truncated", sentence="Over.", remedy="", cleared=True),
+        Alarm(step=2, rule="aborted", sentence="Lost.", remedy="Look."),
+    ],
+}
+
+
 def crash_and_resume(run: Run, run_dir: Path, config: TrainConfig) -> None:
     """Two steps; a third with one group done and one begun; then an attempt that goes on from 1."""
     run_dir.mkdir()
@@ -194,6 +206,9 @@ def crash_and_resume(run: Run, run_dir: Path, config: TrainConfig) -> None:
             step=step, policy_version=step, updated=True, seconds=2, metrics=metrics(step)
         )
         writer.write(done)
+        for alarm in ALARMS[step]:
+            writer.write(alarm)
+        writer.write(TasksResting(step=step, tasks={f"starter/{step}": 0.0}))
         if step == 1:
             writer.write(CheckpointSaved(step=1, path="checkpoints/1", size_mib=1))
     cut = group(run_dir, run.id, 1, 3, "starter/count-up", "train")
@@ -202,6 +217,7 @@ def crash_and_resume(run: Run, run_dir: Path, config: TrainConfig) -> None:
         for _ in range(6):
             writer.write(next(events))
     writer.write(Resumed(run=run.id, attempt=2, from_step=1))
+    writer.write(TasksResting(step=1, tasks={"starter/1": 0.0}))
     for event in group(run_dir, run.id, 2, 2, "starter/count-up", "train"):
         writer.write(event)
     writer.write(PhaseEnded(step=2, phase="rollout", seconds=3.0))
@@ -226,6 +242,26 @@ def test_what_a_resumed_run_does_over_is_superseded(
         (1, 1),
         (2, 2),
     }
+
+
+def test_alarms_stand_until_they_are_cleared(run: Run, tmp_path: Path, config: TrainConfig) -> None:
+    """Line by line: raised at 1, cleared at 2 beside another; the resumption goes back to what stood at 1."""
+    crash_and_resume(run, tmp_path / "run", config)
+    lines = (tmp_path / "run" / "events.jsonl").read_bytes().splitlines(keepends=True)
+    grown, stood = tmp_path / "grown", []
+    grown.mkdir()
+    for line in lines:
+        with (grown / "events.jsonl").open("ab") as file:
+            file.write(line)
+        ingest(run.id, grown, copy_files=False)
+        run.refresh_from_db()
+        if not stood or stood[-1] != run.alarms:
+            stood.append(run.alarms)
+    assert [sorted(alarms) for alarms in stood] == [
+        [], ["truncated"], [], ["aborted"], ["truncated"],
+    ]  # fmt: skip
+    assert stood[-1]["truncated"] == {"step": 1, "sentence": "Cut.", "remedy": "Raise it."}
+    assert run.resting == {"starter/1": 0.0}
 
 
 def test_replay_gives_the_same_rows_after_a_crash(

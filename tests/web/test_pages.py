@@ -17,7 +17,17 @@ from webapp.runs.models import Run, RunStatus, Worker
 from webapp.tasksets.load import load
 
 UNKNOWN = UUID("11111111-1111-1111-1111-111111111111")
-RUN_PAGES = ["", "header/", "figures.json", "live/", "live/rows/", "steps/", "config/", "log/"]
+RUN_PAGES = [
+    "",
+    "resting/",
+    "header/",
+    "figures.json",
+    "live/",
+    "live/rows/",
+    "steps/",
+    "config/",
+    "log/",
+]
 ROLLOUT_PAGES = ["", "turns/1/", "patch/", "patch/?view=split", "tests/", "tokens/", "raw/"]
 MAX_QUERIES = 16
 
@@ -158,13 +168,48 @@ def test_a_queued_run_says_what_it_waits_for(signed_in: Client, run: Run):
 
 
 def test_an_alarm_stands_in_the_header(signed_in: Client, trained: Run):
-    trained.events.create(
-        seq=trained.last_seq + 1,
-        time=trained.created_at,
-        type="alarm",
-        payload={"step": 2, "rule": "r", "sentence": "Entropy fell.", "remedy": "Raise it."},
-    )
-    assert b"Entropy fell." in signed_in.get(f"/runs/{trained.pk}/").content
+    alarm = {"step": 2, "sentence": "Entropy <b>fell</b>.", "remedy": "Raise it."}
+    Run.objects.filter(pk=trained.pk).update(alarms={"entropy": alarm})
+    for address in ("", "header/", "steps/1/"):
+        page = signed_in.get(f"/runs/{trained.pk}/{address}").content
+        assert b"Entropy &lt;b&gt;fell&lt;/b&gt;." in page
+        assert b"Raise it." in page
+
+
+def test_the_list_marks_a_run_with_alarms(signed_in: Client, trained: Run):
+    assert b"alarm-mark" not in signed_in.get("/runs/").content
+    alarm = {"step": 2, "sentence": 'Entropy "fell".', "remedy": "Raise it."}
+    Run.objects.filter(pk=trained.pk).update(alarms={"entropy": alarm, "aborted": alarm})
+    page = signed_in.get("/runs/").content.decode()
+    assert 'title="Entropy &quot;fell&quot;. Entropy &quot;fell&quot;."' in page
+    assert '2<span class="visually-hidden"> alarms</span>' in page
+
+
+def test_the_log_tells_alarms_as_warnings_and_their_end_as_news(signed_in: Client, trained: Run):
+    told = {"step": 2, "rule": "r", "sentence": "Entropy fell.", "remedy": "Raise it."}
+    over = told | {"sentence": "Entropy is back.", "remedy": "", "cleared": True}
+    for number, payload in enumerate((told, over), start=1):
+        seq, time = trained.last_seq + number, trained.created_at
+        trained.events.create(seq=seq, time=time, type="alarm", payload=payload)
+    warnings = signed_in.get(f"/runs/{trained.pk}/log/?level=warning").content
+    assert b"step 2: alarm: Entropy fell. Raise it." in warnings
+    assert b"Entropy is back." not in warnings
+    everything = signed_in.get(f"/runs/{trained.pk}/log/").content
+    assert b"step 2: alarm over: Entropy is back." in everything
+
+
+def test_a_curriculum_says_its_rule_and_which_tasks_it_leaves_out(signed_in: Client, trained: Run):
+    address = f"/runs/{trained.pk}/"
+    assert b"sampled less" not in signed_in.get(address).content
+    trained.config["tasks"] |= {"rest_after_visits": 2, "rest_passes": 3}
+    trained.resting = {"starter/hard": 0.0, "starter/dull": 1.0}
+    trained.save()
+    for page in (address, f"{address}resting/"):
+        content = signed_in.get(page).content.decode()
+        assert "in each of its last 2 visits" in content
+        assert "the next 3 passes" in content
+        assert 'Nobody solved</dt><dd class="mono">starter/hard' in content
+        assert 'Everybody solved</dt><dd class="mono">starter/dull' in content
 
 
 def test_the_group_page_shows_each_patch_once(signed_in: Client, trained: Run):

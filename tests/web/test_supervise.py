@@ -1,6 +1,7 @@
 """A run's process from claim to end: real processes of the stand-in, a real database."""
 
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -312,3 +313,16 @@ def test_a_worker_reports_what_it_has() -> None:
     assert worker.memory_mib > 500
     assert worker.is_online
     assert Worker.objects.online().get() == worker
+
+
+def test_a_worker_notices_an_engine_that_starts_after_it(settings, tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    settings.CHILD_ENVIRONMENT = settings.CHILD_ENVIRONMENT | {"DOCKER_HOST": f"unix://{path}"}
+    worker = workers.report("studio@here", ["train"])
+    assert "docker" not in worker.sandbox_backends
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(path))
+        engine.listen()
+        workers.say_alive(worker.id)
+    worker.refresh_from_db()
+    assert "docker" in worker.sandbox_backends

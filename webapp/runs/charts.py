@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from trainer.alarms import RULES
 from webapp.runs.models import RunEvaluation, Step
 
 MAX_POINTS = 1000
 MISMATCH_LIMIT = 0.02
 """Mean |difference| of log-probability above which sampler and trainer disagree too much."""
+
+LIMITS = {rule.name: rule.limit for rule in RULES}
+"""From which value on an alarm is raised."""
 
 Figure = dict[str, Any]
 Values = Sequence[float | None]
@@ -42,9 +46,13 @@ SECTIONS: list[tuple[str, list[Chart]]] = [
         "Stability",
         [
             Chart("mismatch", "Sampler against trainer", "mean |Δ log-probability|, limit 0.02"),
+            Chart("kl", "KL, sampler to trainer", "nats a token, alarm above 0.01"),
             Chart("clip", "Clipped tokens", "share of loss tokens beyond each clip ratio"),
             Chart("entropy", "Entropy", "nats a token, of the trained policy"),
             Chart("grad_norm", "Gradient norm", "before clipping"),
+            Chart(
+                "filtered", "Filtered", "share of rollouts, and of solutions, that train nothing"
+            ),
         ],
     ),
     (
@@ -61,6 +69,8 @@ SECTIONS: list[tuple[str, list[Chart]]] = [
         [
             Chart("phases", "Time by phase", "seconds of each step"),
             Chart("throughput", "Throughput", "tokens a second"),
+            Chart("idle", "Idle", "share of a step in which engine or trainer waited"),
+            Chart("mfu", "MFU", "the update's share of the device's own matrix products"),
         ],
     ),
 ]
@@ -130,22 +140,11 @@ def solved(curves: Curves) -> Figure:
 
 
 def mismatch(curves: Curves) -> Figure:
-    values = [row.metric("mismatch/abs_diff") or 0.0 for row in curves.steps]
-    top = max([MISMATCH_LIMIT, *values]) * 1.15
-    series = ("|Δ log p|", "mismatch/abs_diff", "var(--series-1)")
-    figure = _plain(curves, series, y={"range": [0, top]})
-    figure["layout"]["shapes"] = [
-        {
-            "type": "line",
-            "xref": "paper",
-            "x0": 0,
-            "x1": 1,
-            "y0": MISMATCH_LIMIT,
-            "y1": MISMATCH_LIMIT,
-            "line": {"color": "var(--infra-cell)", "width": 1, "dash": "dash"},
-        }
-    ]
-    return figure
+    return _limited(curves, "|Δ log p|", "mismatch/abs_diff", MISMATCH_LIMIT)
+
+
+def kl(curves: Curves) -> Figure:
+    return _limited(curves, "KL", "mismatch/kl", LIMITS["mismatch"])
 
 
 def clip(curves: Curves) -> Figure:
@@ -159,6 +158,12 @@ def entropy(curves: Curves) -> Figure:
 
 def grad_norm(curves: Curves) -> Figure:
     return _plain(curves, ("gradient norm", "grad_norm", "var(--series-1)"))
+
+
+def filtered(curves: Curves) -> Figure:
+    rollouts = ("rollouts", "filtered/fraction", "var(--filtered)")
+    solutions = ("solutions", "filtered/solved", "var(--series-2)")
+    return _plain(curves, rollouts, solutions, y={"tickformat": "~%", "range": [0, 1.02]})
 
 
 def termination(curves: Curves) -> Figure:
@@ -201,19 +206,33 @@ def throughput(curves: Curves) -> Figure:
     return _plain(curves, sampled, ("trained", "perf/trained_tokens_per_s", "var(--series-2)"))
 
 
+def idle(curves: Curves) -> Figure:
+    engine = ("engine", "idle/engine", "var(--series-1)")
+    trainer = ("trainer", "idle/trainer", "var(--series-2)")
+    return _plain(curves, engine, trainer, y={"tickformat": "~%", "range": [0, 1.02]})
+
+
+def mfu(curves: Curves) -> Figure:
+    return _plain(curves, ("MFU", "perf/mfu", "var(--series-2)"), y={"tickformat": "~%"})
+
+
 BUILDERS: dict[str, Callable[[Curves], Figure]] = {
     "reward": reward,
     "solved": solved,
     "mismatch": mismatch,
+    "kl": kl,
     "clip": clip,
     "entropy": entropy,
     "grad_norm": grad_norm,
+    "filtered": filtered,
     "termination": termination,
     "lengths": lengths,
     "turns": turns,
     "tool_errors": tool_errors,
     "phases": phases,
     "throughput": throughput,
+    "idle": idle,
+    "mfu": mfu,
 }
 
 
@@ -274,6 +293,16 @@ def _plain(
         for trace in _smoothed(curves, metric, name, colour)
     ]
     return _figure(curves, traces, y=y)
+
+
+def _limited(curves: Curves, name: str, metric: str, limit: float) -> Figure:
+    """One line, and a dashed one at the limit, which is always in view."""
+    top = max([limit, *(row.metric(metric) or 0.0 for row in curves.steps)]) * 1.15
+    figure = _plain(curves, (name, metric, "var(--series-1)"), y={"range": [0, top]})
+    dashed = {"color": "var(--infra-cell)", "width": 1, "dash": "dash"}
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": limit, "y1": limit}
+    figure["layout"]["shapes"] = [line | {"line": dashed}]
+    return figure
 
 
 def _smoothed(curves: Curves, metric: str, name: str, colour: str) -> list[dict[str, Any]]:

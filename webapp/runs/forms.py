@@ -10,15 +10,21 @@ from typing import Any
 
 from django import forms
 from django.forms.boundfield import BoundField
+from django.http import QueryDict
+from django.urls import reverse_lazy
 
 from trainer.config import ConfigError, TrainConfig, parse_config
+from webapp.runs import practice
 from webapp.runs.charts import Axes
 from webapp.runs.configs import ConfigField, ConfigSection, config_sections, shown, value_at
 
 MAIN_FIELDS = (
+    "tasks.taskset",
+    "sandbox.backend",
     "num_steps",
     "seed",
     "tasks.difficulties",
+    "tasks.only",
     "tasks.limit",
     "tasks.tasks_per_step",
     "rollout.group_size",
@@ -27,6 +33,16 @@ MAIN_FIELDS = (
     "evaluation.every_steps",
 )
 """Shown first; all others are folded into their sections."""
+TASKSET = "tasks.taskset"
+ONLY = "tasks.only"
+_ADAPT = {
+    "hx-post": reverse_lazy("runs:adapt"),
+    "hx-trigger": "change",
+    "hx-target": "#run-form",
+    "hx-swap": "outerHTML",
+    "hx-include": "#run-form",
+}
+"""On choosing another taskset the form is fetched with the filters that it can serve."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +88,7 @@ class RunForm(forms.Form):
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
     config: TrainConfig
+    """Missing while a field of it is wrong."""
 
     def __init__(
         self, data: Any, *, recipe: dict[str, Any], base: dict[str, Any], name: str
@@ -82,6 +99,8 @@ class RunForm(forms.Form):
         for section in config_sections():
             for field in section.fields:
                 self.fields[field.path] = _form_field(field, value_at(base, field.path))
+        self.fields[TASKSET] = self._taskset_field()
+        self.backends = practice.backend_offers()
 
     def clean(self) -> dict[str, Any]:
         values = self.cleaned_data
@@ -93,11 +112,28 @@ class RunForm(forms.Form):
             if path != "name" and path in values:
                 _put(data, path, values[path])
         try:
-            self.config = parse_config(data)
+            config = parse_config(data)
+            found = list(practice.problems(config))
         except ConfigError as error:
-            for path, message in error.problems:
-                self.add_error(path if path in self.fields else None, message)
+            found = error.problems
+        if not found:
+            self.config = config
+        for path, message in found:
+            self.add_error(path if path in self.fields else None, message)
         return values
+
+    def _taskset_field(self) -> forms.ChoiceField:
+        """By name, of those that the studio knows."""
+        plain = self.fields[TASKSET]
+        current = (self.data.get(TASKSET) if self.is_bound else "") or plain.initial
+        return forms.ChoiceField(
+            label=plain.label,
+            help_text=plain.help_text,
+            required=False,
+            initial=plain.initial,
+            choices=practice.taskset_choices(current),
+            widget=forms.Select(attrs={"class": "form-select", **_ADAPT}),
+        )
 
     def main_fields(self) -> list[FormField]:
         """In the order of MAIN_FIELDS."""
@@ -128,6 +164,32 @@ class RunForm(forms.Form):
             recipe_value=shown(recipe_value),
             differs=not _same(field, bound.value(), recipe_value),
         )
+
+
+def fit_to_taskset(data: QueryDict, base: dict[str, Any]) -> tuple[QueryDict, list[str]]:
+    """What was sent, once another taskset is chosen in it, without the filters that mean nothing to that taskset, and
+    which these were. Those of `base` come back with its taskset.
+    """
+    fitted = data.copy()
+    if data.get(TASKSET) == value_at(base, TASKSET):
+        for path in practice.FILTERS:
+            if not _names(data, path):
+                _set_names(fitted, path, value_at(base, path))
+        return fitted, []
+    values = {path: _names(data, path) for path in practice.FILTERS}
+    unfit = practice.unfit_filters(data.get(TASKSET, ""), values)
+    for path in unfit:
+        _set_names(fitted, path, [])
+    return fitted, unfit
+
+
+def _names(data: QueryDict, path: str) -> list[str]:
+    """The values of a filter, sent as boxes or as text with commas."""
+    return [name for text in data.getlist(path) for name in NamesField().to_python(text)]
+
+
+def _set_names(data: QueryDict, path: str, names: list[str]) -> None:
+    data.setlist(path, [", ".join(names)] if path == ONLY else names)
 
 
 class AxesForm(forms.Form):

@@ -9,7 +9,6 @@ from django.contrib.auth.models import AnonymousUser, User
 from webapp.rollouts.models import Group, Rollout
 from webapp.runs import lifecycle, placement
 from webapp.runs.headline import headline
-from webapp.runs.log import alarms
 from webapp.runs.models import Run, RunEvaluation, Step
 
 HEAVY = ("patch", "tests", "files", "reason")
@@ -39,7 +38,7 @@ def header(user: User | AnonymousUser, run: Run, rows: CountedRows | None = None
         "headline": headline(run, counted.steps, counted.evaluations),
         "strip_step": newest[0].step if newest else None,
         "strip_rollouts": newest,
-        "alarms": alarms(run),
+        "alarms": sorted(run.alarms.values(), key=lambda alarm: -alarm["step"]),
         "waiting": placement.waiting_for(run),
         "may_change": lifecycle.may_change(user, run),
         "num_in_flight": run.rollouts.in_flight().count() if run.is_live else 0,

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 500
 """Events in one transaction."""
+PROJECTED = ("attempt", "current_step", "started_at", "alarms", "resting")
+"""Fields of a run that its events decide."""
 
 
 class IngestError(Exception):
@@ -110,7 +112,7 @@ def _write(run: Run, batch: list[tuple[int, AnyEvent]], files: dict[UUID, dict[s
             project(event, run)
         for rollout, names in files.items():
             Rollout.objects.filter(id=rollout).update(files=names)
-        run.save(update_fields=["attempt", "current_step", "started_at"])
+        run.save(update_fields=PROJECTED)
     return True
 
 

@@ -13,7 +13,7 @@ from trainer.config import ConfigError
 from trainer.recipes import load_recipe, recipe_names
 from webapp.runs import lifecycle
 from webapp.runs.configs import recipe_data
-from webapp.runs.forms import RunForm
+from webapp.runs.forms import RunForm, fit_to_taskset
 from webapp.runs.models import Run
 from webapp.runs.outlook import outlook
 
@@ -34,13 +34,20 @@ def new_run(request: HttpRequest) -> HttpResponse:
         )
         return redirect("runs:run", run.pk)
     context = {
-        "form": form,
+        **_context(form, cloned),
         "recipes": [load_recipe(name) for name in recipe_names()],
-        "recipe": form.base["recipe"],
-        "cloned": cloned,
-        "outlook": outlook(form),
     }
     return render(request, "runs/new.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def adapted_form(request: HttpRequest) -> HttpResponse:
+    """The form as it was sent, fitted to the taskset that was just chosen in it."""
+    cloned = _cloned(request)
+    recipe, base, name = _starting_point(request, cloned)
+    data, left_out = fit_to_taskset(request.POST, base)
+    form = RunForm(data, recipe=recipe, base=base, name=name)
+    return render(request, "runs/_form.html", {**_context(form, cloned), "left_out": left_out})
 
 
 @require_POST
@@ -87,6 +94,15 @@ def _form(request: HttpRequest, cloned: Run | None) -> RunForm:
     data = request.POST if request.method == "POST" else None
     recipe, base, name = _starting_point(request, cloned)
     return RunForm(data, recipe=recipe, base=base, name=name)
+
+
+def _context(form: RunForm, cloned: Run | None) -> dict[str, Any]:
+    return {
+        "form": form,
+        "recipe": form.base["recipe"],
+        "cloned": cloned,
+        "outlook": outlook(form),
+    }
 
 
 def _starting_point(

@@ -1,4 +1,4 @@
-"""A run's events as log lines and its alarms, for people. The raw events are at the API."""
+"""A run's events as log lines, for people. The raw events are at the API."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,9 +8,6 @@ from webapp.runs.models import Event, Run
 
 PAGE_LINES = 300
 LEVELS = ("debug", "info", "warning", "error")
-MAX_ALARMS = 4
-QUIET_STEPS = 2
-"""An alarm that was not raised again for so many steps is over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +22,8 @@ def log_lines(run: Run, *, level: str, before: int | None) -> list[LogRow]:
     """The newest PAGE_LINES lines of at least `level`, newest first; those before seq `before` when
     given.
     """
-    types = ["started", "resumed", "alarm", "log", "checkpoint", "evaluation", "step", "finished"]
+    types = ["started", "resumed", "alarm", "resting", "log", "checkpoint", "evaluation", "step"]
+    types.append("finished")
     events = Event.objects.filter(run=run, type__in=types).order_by("-seq")
     least = LEVELS.index(level) if level in LEVELS else 1
     if least > LEVELS.index("info"):
@@ -36,21 +34,11 @@ def log_lines(run: Run, *, level: str, before: int | None) -> list[LogRow]:
     return [row for row in rows if LEVELS.index(row.level) >= least]
 
 
-def alarms(run: Run) -> list[dict[str, Any]]:
-    """The newest alarm of each rule that is not over, newest first."""
-    events = Event.objects.filter(run=run, type="alarm").order_by("-seq")[:50]
-    newest: dict[str, dict[str, Any]] = {}
-    for event in events:
-        if event.payload["step"] >= run.current_step - QUIET_STEPS:
-            newest.setdefault(event.payload["rule"], event.payload)
-    return list(newest.values())[:MAX_ALARMS]
-
-
 def _row(event: Event) -> LogRow:
     payload = event.payload
     level = payload.get("level", "info")
     if event.type == "alarm":
-        level = "warning"
+        level = "info" if payload.get("cleared") else "warning"
     elif event.type == "finished" and payload["status"] == "failed":
         level = "error"
     return LogRow(seq=event.seq, time=event.time, level=level, text=_text(event.type, payload))
@@ -61,7 +49,10 @@ def _text(kind: str, payload: dict[str, Any]) -> str:
         case "log":
             return str(payload["text"])
         case "alarm":
-            return f"step {payload['step']}: {payload['sentence']} {payload['remedy']}"
+            return _alarm_text(payload)
+        case "resting":
+            names = ", ".join(payload["tasks"]) or "none"
+            return f"tasks that rest after step {payload['step']}: {names}"
         case "started":
             host = payload["host"]
             return (
@@ -80,6 +71,12 @@ def _text(kind: str, payload: dict[str, Any]) -> str:
             return _step_text(payload)
         case _:
             return f"{payload['status']}: {payload['reason']}"
+
+
+def _alarm_text(payload: dict[str, Any]) -> str:
+    word = "alarm over" if payload.get("cleared") else "alarm"
+    told = f"step {payload['step']}: {word}: {payload['sentence']} {payload['remedy']}"
+    return told.rstrip()
 
 
 def _step_text(payload: dict[str, Any]) -> str:

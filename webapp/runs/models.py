@@ -106,6 +106,10 @@ class Run(models.Model):
     num_steps = models.PositiveIntegerField()
     current_step = models.PositiveIntegerField(default=0)
     """The last step that ended."""
+    alarms = models.JSONField(default=dict)
+    """rule -> the alarm that stands: {step, sentence, remedy}."""
+    resting = models.JSONField(default=dict)
+    """task -> the solve rate of its last visits, of the tasks that the curriculum leaves out now."""
     # Held by the supervising worker
     worker = models.ForeignKey(
         Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs"

@@ -70,7 +70,7 @@ def _pace(recipe: str) -> tuple[Run | None, Pace | None]:
 
 
 def _heldout_tasks(config: TrainConfig) -> int:
-    tasks = Task.objects.filter(taskset__name=config.tasks.taskset, split="heldout")
+    tasks = Task.objects.filter(taskset__source=config.tasks.taskset, split="heldout")
     if config.evaluation.difficulties:
         tasks = tasks.filter(difficulty__in=config.evaluation.difficulties)
     return tasks.count()

@@ -7,7 +7,10 @@ from functools import singledispatch
 
 from django.db.models import Q
 
+from trainer.alarms import standing_alarms
 from trainer.events import (
+    EVENT,
+    Alarm,
     Evaluated,
     Event,
     Finished,
@@ -18,6 +21,7 @@ from trainer.events import (
     RolloutStarted,
     Started,
     StepEnded,
+    TasksResting,
     TurnEnded,
 )
 from webapp.rollouts.models import Group, Rollout, Turn
@@ -52,6 +56,7 @@ def _(event: Resumed, run: Run) -> None:
         superseded=True
     )
     run.rollouts.filter(later | half_evaluated | Q(finished_at=None)).update(superseded=True)
+    _stand(run, event)
 
 
 @project.register
@@ -89,6 +94,26 @@ def _phases_before(event: StepEnded, run: Run) -> dict[str, float]:
         phase = row.payload["phase"]
         phases[phase] = phases.get(phase, 0) + row.payload["seconds"]
     return phases
+
+
+@project.register
+def _(event: Alarm, run: Run) -> None:
+    _stand(run, event)
+
+
+def _stand(run: Run, event: Alarm | Resumed) -> None:
+    """Which alarms stand now; a resumption goes back to those of its step."""
+    told = models.Event.objects.filter(run=run, type__in=("alarm", "resumed"), seq__lte=event.seq)
+    events = (EVENT.validate_python(row.as_written) for row in told.order_by("seq"))
+    run.alarms = {
+        rule: {"step": alarm.step, "sentence": alarm.sentence, "remedy": alarm.remedy}
+        for rule, alarm in standing_alarms(events).items()
+    }
+
+
+@project.register
+def _(event: TasksResting, run: Run) -> None:
+    run.resting = event.tasks
 
 
 @project.register

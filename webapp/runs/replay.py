@@ -58,7 +58,8 @@ def _blank(run: Run | None, run_dir: Path, described: dict[str, Any]) -> Run:
     if run:
         for rows in (run.events, run.steps, run.groups, run.rollouts, run.evaluations):
             rows.all().delete()
-    unread = {"ingest_offset": 0, "last_seq": 0, "attempt": 0, "current_step": 0}
+    unread: dict[str, Any] = {"ingest_offset": 0, "last_seq": 0, "attempt": 0, "current_step": 0}
+    unread |= {"alarms": {}, "resting": {}}
     known = {
         "name": described["name"],
         "owner": User.objects.filter(username=described["owner"]).first(),

@@ -20,6 +20,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
 from webapp.runs import lifecycle
+from webapp.sandboxes import sweeps
 from webapp.tasksets import validations
 
 logger = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ def _reap() -> None:
     try:
         lifecycle.reap()
         validations.reap()
+        sweeps.keep_up()
     except DatabaseError as error:
         logger.warning("reaper: %s", error)
         close_old_connections()

@@ -20,7 +20,10 @@ from webapp.runs.header import HEAVY, CountedRows, counted_rows, header
 from webapp.runs.listing import filtered_runs, page_of_rows
 from webapp.runs.log import LEVELS, log_lines
 from webapp.runs.models import Event, Run, RunStatus, Worker
+from webapp.runs.resting import resting
 from webapp.runs.step_groups import group_rows
+from webapp.sandboxes import sweeps
+from webapp.sandboxes.overview import overview
 
 
 class HtmxRequest(HttpRequest):
@@ -55,9 +58,14 @@ def run_page(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "sections": charts.SECTIONS,
         "figures": _figures(run, counted, axes),
         "axes": axes,
+        "resting": resting(run),
         "tab": "overview",
     }
     return render(request, "runs/run.html", context)
+
+
+def resting_tasks(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    return render(request, "runs/_resting.html", {"resting": resting(_run(run_id))})
 
 
 def run_header(request: HttpRequest, run_id: UUID) -> HttpResponse:
@@ -137,7 +145,12 @@ def log_page(request: HtmxRequest, run_id: UUID) -> HttpResponse:
 def worker_list(request: HttpRequest) -> HttpResponse:
     live = Prefetch("runs", queryset=Run.objects.live().defer("config"), to_attr="live_runs")
     workers = list(Worker.objects.prefetch_related(live).order_by("name"))
-    context = {"workers": workers, "num_online": sum(worker.is_online for worker in workers)}
+    context = {
+        "workers": workers,
+        "num_online": sum(worker.is_online for worker in workers),
+        "sandboxes": overview(),
+        "may_sweep": sweeps.may_sweep(request.user),
+    }
     return render(request, "runs/workers.html", context)
 
 

@@ -85,11 +85,19 @@ def beat(worker_id: int) -> None:
     """Say every few seconds that this worker lives, until it ends."""
     while True:
         try:
-            Worker.objects.filter(id=worker_id).update(heartbeat_at=timezone.now())
+            say_alive(worker_id)
         except DatabaseError as error:
             logger.warning("no heartbeat: %s", error)
             close_old_connections()
         threading.Event().wait(HEARTBEAT_S)
+
+
+def say_alive(worker_id: int) -> None:
+    """And which sandboxes it can make now: an engine may have been started or have ended."""
+    backends = list(available_backends(settings.CHILD_ENVIRONMENT))
+    Worker.objects.filter(id=worker_id).update(
+        heartbeat_at=timezone.now(), sandbox_backends=backends
+    )
 
 
 @worker_ready.connect

@@ -5,21 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.base import Backend
 from sandbox.bubblewrap import BubblewrapBackend
 from sandbox.load import main
 from sandbox.task import Taskset, load_taskset
-from tests.images.build import build
+from tests.images.fixtures import built, engine, nodes
 from tests.images.rows import PUBLISHED
+from tests.sandbox.conftest import EVERY_BACKEND
+
+__all__ = ["built", "engine", "nodes"]
 
 LoadTaskset = Callable[[str], Taskset]
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Repositories and unpacked images."""
-    folder: Path = tmp_path_factory.mktemp("outside")
-    build(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +39,16 @@ def unpacked(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     backend = BubblewrapBackend(state=state, unpacked=built / "images")
     yield backend
     backend.close()
+
+
+@pytest.fixture(params=EVERY_BACKEND)
+def published(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn, with the images within its reach."""
+    wanted = {
+        "bubblewrap": ("unpacked",),
+        "docker": ("engine", "docker_backend"),
+        "kubernetes": ("nodes", "kubernetes_backend"),
+    }
+    *_, backend = (request.getfixturevalue(name) for name in wanted[request.param])
+    found: Backend = backend
+    return found

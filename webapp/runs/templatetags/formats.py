@@ -96,6 +96,12 @@ def compact(value: float | None) -> str:
 
 
 @register.filter
+def share(value: float | None) -> str:
+    """0.125 is 12%."""
+    return NOTHING if value is None else f"{value:.0%}"
+
+
+@register.filter
 def count(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 

@@ -1,0 +1,148 @@
+"""The ablation: its cells are what they are called, estimates by hand, and one real cell on a tiny model, begun twice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.ablation import (
+    CELLS,
+    END,
+    START,
+    cell_config,
+    read_summaries,
+    run_cell,
+    write_report,
+)
+from benchmarks.ablation_report import ALL_SEVEN, crossed_bootstrap, plot, rows, table
+from tests.trainer.tiny_model import make_tiny_model
+from trainer.events import EVENTS_FILE, Resumed, read_events
+from trainer.recipes import load_recipe
+
+DEFAULTS = load_recipe("starter-cpu").algorithm.model_dump()
+
+
+def summary(cell: str, seed: int, trained: dict[str, list[float]]) -> dict[str, Any]:
+    metrics = {"reward/mean": (4.0, 8.0)}
+    return {
+        "cell": cell,
+        "seed": seed,
+        "tasks": ["a", "b"],
+        "tasks_per_step": 1,
+        "steps": [{"step": i, "metrics": metrics} for i in (1, 2, 3, 4)],
+        "trained": trained,
+    }
+
+
+def both(seed: int, cell: str, shift: float) -> list[dict[str, Any]]:
+    """All seven parts solve half of both tasks; the cell solves `shift` more."""
+    half = {"x": [0.5], "y": [0.5]}
+    more = {task: [0.5 + shift] for task in half}
+    return [summary(ALL_SEVEN, seed, half), summary(cell, seed, more)]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_cell_changes_what_it_is_called_after_and_nothing_else(cell: str) -> None:
+    config = load_recipe("starter-cpu", cell_config(cell, 1, {}))
+    now = config.algorithm.model_dump()
+    changed = {name for name, value in now.items() if value != DEFAULTS[name]}
+    assert changed == set(CELLS[cell])
+    assert (config.seed, config.num_steps, config.evaluation.every_steps) == (1, 8, 8)
+
+
+def test_every_part_is_off_in_one_cell_and_grpo_lacks_all_that_it_does_not_have() -> None:
+    single = [set(fields) for cell, fields in CELLS.items() if len(fields) == 1]
+    assert len(single) == 7
+    assert set.union(*single) == set(CELLS["plain GRPO"]) | {"entropy_coef"}
+
+
+def test_the_bootstrap_crosses_seeds_with_tasks() -> None:
+    """Every seed and task alike: no spread. One seed apart: as wide as drawing it never and always."""
+    assert crossed_bootstrap([{"x": 0.5, "y": 0.5}] * 3) == (0.5, 0.5, 0.5)
+    apart = crossed_bootstrap([{"x": 0.0}, {"x": 0.0}, {"x": 0.9}])
+    assert apart == pytest.approx((0.3, 0.0, 0.9))
+    tasks = crossed_bootstrap([{"x": 1.0, "y": 0.0}])
+    assert tasks == (0.5, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"),
+    [(0.2, "better without"), (-0.2, "worse without"), (0.0, "no difference seen")],
+)
+def test_a_row_says_what_was_seen(shift: float, verdict: str) -> None:
+    summaries = [s for seed in (0, 1, 2) for s in both(seed, "KL penalty", shift)]
+    seven, row = rows(summaries, [ALL_SEVEN, "KL penalty"])
+    assert (seven.trained, seven.difference, seven.verdict) == (0.5, None, "")
+    assert row.difference == pytest.approx((shift, shift, shift))
+    assert (row.seeds, row.verdict) == (3, verdict)
+    assert (row.first_pass, row.last_pass) == (0.5, 0.5)
+
+
+def test_only_seeds_that_both_have_are_compared() -> None:
+    summaries = [*both(0, "KL penalty", 0.2), summary("KL penalty", 1, {"x": [0.0], "y": [0.0]})]
+    _, row = rows(summaries, [ALL_SEVEN, "KL penalty"])
+    assert row.difference == pytest.approx((0.2, 0.2, 0.2))
+
+
+def test_what_is_not_measured_says_so() -> None:
+    lines = table([], list(CELLS)).splitlines()[2:]
+    assert lines == [f"| {cell} | – | – | – | – | – | not measured yet |" for cell in CELLS]
+    assert plot([], list(CELLS)).count("not measured yet") == len(CELLS) - 1
+
+
+def test_the_plot_has_a_dot_and_an_interval_a_measured_cell() -> None:
+    summaries = [s for seed in (0, 1) for s in both(seed, "KL penalty", 0.2)]
+    picture = plot(summaries, [ALL_SEVEN, "KL penalty", "plain GRPO"])
+    assert picture.count("<circle") == 1
+    assert "+0.20" in picture
+    assert picture.count("not measured yet") == 1
+
+
+def test_the_report_goes_between_the_marks(tmp_path: Path) -> None:
+    doc, picture = tmp_path / "doc.md", tmp_path / "plot.svg"
+    doc.write_text(f"before\n{START}old\n{END}\nafter\n")
+    write_report(both(0, "KL penalty", 0.2), doc, picture)
+    text = doc.read_text()
+    assert text.startswith(f"before\n{START}| configuration")
+    assert text.endswith(f"|\n{END}\nafter\n")
+    assert "old" not in text
+    doc.write_text("no marks")
+    with pytest.raises(ValueError, match="marks"):
+        write_report([], doc, picture)
+
+
+def test_a_real_cell_is_trained_once_and_one_without_a_summary_goes_on(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    make_tiny_model(model)
+    overrides = {
+        "num_steps": 1,
+        "model": {"path": str(model), "dtype": "float32"},
+        "engine": {"kind": "transformers"},
+        "tasks": {"tasks_per_step": 1},
+        "rollout": {
+            "group_size": 2,
+            "max_turns": 1,
+            "max_turn_tokens": 8,
+            "max_prompt_tokens": 1000,
+        },
+        "evaluation": {"limit": 1, "group_size": 1},
+        "hardware": {"peak_tflops": 1},
+    }
+    places = {"runs": tmp_path / "runs", "results": tmp_path / "results"}
+    path = run_cell("KL penalty", 5, overrides=overrides, **places)
+    (first,) = read_summaries(places["results"])
+    assert (first["cell"], first["seed"], first["changed"]) == ("KL penalty", 5, {"kl_coef": 0.04})
+    assert [step["step"] for step in first["steps"]] == [1]
+    assert len(first["untrained"]) == len(first["trained"]) == 1
+
+    (events,) = places["runs"].glob(f"*/{EVENTS_FILE}")
+    written = events.stat().st_size
+    assert run_cell("KL penalty", 5, overrides=overrides, **places) == path
+    assert events.stat().st_size == written
+
+    path.unlink()
+    run_cell("KL penalty", 5, overrides=overrides, **places)
+    assert [e.from_step for _, e in read_events(events) if isinstance(e, Resumed)] == [1]
+    (again,) = read_summaries(places["results"])
+    assert again["steps"] == first["steps"]
+    assert again["trained"] == first["trained"]

@@ -1,0 +1,32 @@
+"""The images of `tests.images.build` as fixtures: unpacked, on a Docker engine, on the nodes of a cluster."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sandbox.available import docker_address
+from tests.images.build import build, load_into
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Repositories and unpacked images."""
+    folder: Path = tmp_path_factory.mktemp("outside")
+    build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def engine(built: Path) -> str:
+    """The address of a Docker engine that has the images."""
+    address = docker_address(os.environ)
+    load_into(address, built)
+    return address
+
+
+@pytest.fixture(scope="session")
+def nodes(built: Path) -> None:
+    """The nodes of the cluster have the images: those of the tests' own get them here."""
+    if folder := os.environ.get("STUDIO_TEST_NODE"):
+        load_into(f"unix://{folder}/docker.sock", built)

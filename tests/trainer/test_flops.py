@@ -1,0 +1,90 @@
+"""FLOPs by formula against torch's own counter on a real model, and where the ceiling of MFU comes from."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.trainer.attempts import MIXED, make_config, make_groups
+from tests.trainer.random_models import FAMILIES, VOCABULARY, make_model
+from trainer.batch import pack
+from trainer.ceiling import TERA, find_ceiling, gpu_ceiling, measure_matmul
+from trainer.flops import forward_flops, rows_forward_flops
+from trainer.footprint import shape_of
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_formula_counts_what_torch_counts(family: str) -> None:
+    """Stock attention computes every pair and projects every token, so the formula is asked for the same."""
+    model = make_model(family, "eager")
+    tokens = 24
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(input_ids=torch.zeros((1, tokens), dtype=torch.long), use_cache=False)
+    ours = forward_flops(
+        shape_of(model.config.to_dict()),
+        tokens=tokens,
+        attended_pairs=tokens**2,
+        loss_tokens=tokens,
+    )
+    assert ours == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_a_shared_prefix_counts_once() -> None:
+    shape = shape_of(make_model("llama", "eager").config.to_dict())
+    together, alone = (
+        rows_forward_flops(shape, pack(make_groups(MIXED, config, vocabulary=VOCABULARY), config))
+        for config in (
+            make_config(),
+            make_config(optimizer={"share_prefix": False}),
+        )
+    )
+    assert together < alone
+
+
+def test_a_token_sees_its_ancestors_and_itself() -> None:
+    """A prompt of 5 with responses up to their last loss token; pairs counted one by one."""
+    config = make_config()
+    (row,) = pack(
+        make_groups([[("AA", 1.0, "finished"), ("AAA", 0.0, "finished")]], config), config
+    )
+    pairs = (1 + 2 + 3 + 4 + 5) + (6 + 7) + (6 + 7 + 8)
+    shape = shape_of(make_model("llama", "eager").config.to_dict())
+    assert rows_forward_flops(shape, [row]) == forward_flops(
+        shape, tokens=10, attended_pairs=pairs, loss_tokens=5
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
+        ("NVIDIA H200", 989),
+        ("NVIDIA H20", 148),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA L4", 121),
+        ("NVIDIA GeForce RTX 4090", 165.2),
+    ],
+)
+def test_a_known_gpu_has_its_public_figure(name: str, tflops: float) -> None:
+    assert gpu_ceiling(name, "bfloat16").flops_per_s == tflops * TERA
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("Imaginary 9000", "bfloat16"), ("NVIDIA L4", "float32")]
+)
+def test_an_unknown_figure_is_no_mfu_and_says_so(name: str, dtype: str) -> None:
+    ceiling = gpu_ceiling(name, dtype)
+    assert ceiling.flops_per_s is None
+    assert ceiling.sentence.startswith("no MFU")
+    assert "hardware.peak_tflops" in ceiling.sentence
+
+
+def test_a_configured_figure_is_taken_as_it_is() -> None:
+    ceiling = find_ceiling(make_config(hardware={"peak_tflops": 2.5}))
+    assert ceiling.flops_per_s == 2.5e12
+
+
+def test_a_cpu_is_measured() -> None:
+    assert measure_matmul(torch.float32, size=64) > 1e6

@@ -1,0 +1,41 @@
+"""Floating-point operations of an update, by formula from the model's shape. Pure arithmetic; it measures nothing.
+
+Counted as in PaLM (arXiv 2204.02311, appendix B): a multiply-add is two operations, backward costs twice forward, and neither
+recomputed activations nor norms, rotations and softmax count. Three deviations, each because this trainer does less work
+than the formula's 6 N + 12 L H Q T a token: a shared prefix counts once; a token attends to its ancestors only, so
+attention costs 4 H Q operations for each pair of tokens and layer that is really seen; only loss tokens are projected to
+the vocabulary.
+"""
+
+from collections.abc import Iterable
+
+from trainer.batch import Row
+from trainer.footprint import ModelShape
+
+FORWARD_AND_BACKWARD = 3.0
+"""In units of a forward pass."""
+
+
+def forward_flops(
+    shape: ModelShape, *, tokens: int, attended_pairs: int, loss_tokens: int
+) -> float:
+    """Of one forward pass over `tokens` tokens, which see `attended_pairs` (query, key) pairs in each layer."""
+    inner, kv = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    projections = (
+        shape.hidden_size * (2 * inner + 2 * kv) + 3 * shape.hidden_size * shape.intermediate_size
+    )
+    layer = 2.0 * tokens * projections + 4.0 * attended_pairs * inner
+    return shape.num_layers * layer + 2.0 * loss_tokens * shape.hidden_size * shape.vocab_size
+
+
+def rows_forward_flops(shape: ModelShape, rows: Iterable[Row]) -> float:
+    """Of one forward pass over each row: a token at position p sees p + 1 tokens, its ancestors and itself."""
+    return sum(
+        forward_flops(
+            shape,
+            tokens=len(row.input_ids),
+            attended_pairs=int(row.position_ids.sum()) + len(row.position_ids),
+            loss_tokens=len(row.targets),
+        )
+        for row in rows
+    )
