@@ -20,7 +20,7 @@ from trainer.trie import Branch
 TREE = "tree"
 
 LONGEST_ON_CPU = 4096
-"""Tokens that a block may see on a CPU before its matrix of probabilities, kept for backward, costs more than it saves."""
+"""Tokens that a block may see on a CPU before its matrix of probabilities is too large for the caches."""
 
 
 def tree_attention(

@@ -41,6 +41,12 @@ class Row:
     sampled_logprobs: Tensor
     """[T] float64, nats."""
 
+    def distinct_loss_tokens(self) -> tuple[Tensor, Tensor]:
+        """Predictors and targets [2, U] without repetition, and which of them each loss token is [T]."""
+        pairs = torch.stack([self.predictors, self.targets])
+        distinct, members = pairs.unique(dim=1, return_inverse=True)
+        return distinct, members
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:

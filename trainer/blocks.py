@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainer.trie import Branch
 
-MOST_QUERIES = 256
+MOST_QUERIES = 160
 """Of a block: enough for a product to run at full speed, few enough that what its mask throws away stays small."""
 
 

@@ -1,10 +1,10 @@
-"""Attention of a row's blocks on a CPU by plain matrix products, with the probabilities kept for backward.
+"""Attention of a row's blocks on a CPU by plain matrix products; backward computes the probabilities of a block again.
 
-torch's fused CPU kernel saves memory and pays for it in time: on cores with bfloat16 products, a few hundred tokens a block,
-its forward and backward take about three times as long as the products that they are made of. Scores, softmax and the
-softmax's gradient are float32 (float64 for a float64 model) whatever the type of the values, as in the fused kernel;
-probabilities are rounded to the values' type. The gradient is that of FlashAttention-2 (arXiv 2307.08691, section 2.3)
-without its tiles: dS = P * (dP - rowsum(dO * O)). Nothing here knows of tries but `Block`.
+torch's fused CPU kernel pays in time for its small tiles: on cores with bfloat16 products, a few hundred tokens a block, its
+forward and backward take about three times as long as the products that they are made of. Scores, softmax and the softmax's
+gradient are float32 (float64 for a float64 model) whatever the type of the values, as in the fused kernel; probabilities are
+rounded to the values' type. The gradient is that of FlashAttention-2 (arXiv 2307.08691, section 2.3) with a block's keys as
+its only tile: dS = P * (dP - rowsum(dO * O)). Nothing here knows of tries but `Block`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,38 +35,39 @@ class _Attention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, blocks: Sequence[Block], scale: float
     ) -> Tensor:
         output = torch.empty_like(query, memory_format=torch.contiguous_format)
-        kept = []
-        with _bfloat16_units(value.dtype):
+        with _unrounded_products(value.dtype):
             for block in blocks:
                 own = query[:, :, block.own]
                 p = _probabilities(own, block, block.keys(key), scale).to(value.dtype)
                 output[:, :, block.own] = (p @ block.keys(value)).view(own.shape)
-                kept.append(p)
-        ctx.save_for_backward(query, key, value, output, *kept)
+        ctx.save_for_backward(query, key, value, output)
         ctx.blocks, ctx.scale = blocks, scale
         return output
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, output, *kept = ctx.saved_tensors
+        query, key, value, output = ctx.saved_tensors
         (grad_output,) = grad_outputs
         precise = torch.promote_types(value.dtype, torch.float32)
         grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
         grad_key = torch.zeros(key.shape, dtype=precise)
         grad_value = torch.zeros(value.shape, dtype=precise)
-        with _bfloat16_units(value.dtype):
-            for block, p in zip(ctx.blocks, kept, strict=True):
+        with _unrounded_products(value.dtype):
+            for block in ctx.blocks:
+                keys = block.keys(key)
+                p = _probabilities(query[:, :, block.own], block, keys, ctx.scale)
+                narrow = p.to(value.dtype)
                 own = query[:, :, block.own].flatten(1, 2)
                 grad = grad_output[:, :, block.own].flatten(1, 2)
                 wide = grad.to(precise)
                 mean = (wide * output[:, :, block.own].flatten(1, 2)).sum(-1, keepdim=True)
                 grad_p = wide @ block.keys(value).to(precise).mT
-                grad_scores = grad_p.sub_(mean).mul_(p.to(precise)).to(value.dtype)
-                grad_query[:, :, block.own] = (grad_scores @ block.keys(key)).view(
+                grad_scores = grad_p.sub_(mean).mul_(p).to(value.dtype)
+                grad_query[:, :, block.own] = (grad_scores @ keys).view(
                     grad_query[:, :, block.own].shape
                 )
                 block.add_to_keys(grad_key, grad_scores.mT @ own)
-                block.add_to_keys(grad_value, p.mT @ grad)
+                block.add_to_keys(grad_value, narrow.mT @ grad)
         grad_query *= ctx.scale
         grad_key *= ctx.scale
         return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None, None
@@ -82,14 +83,15 @@ def _probabilities(query: Tensor, block: Block, keys: Tensor, scale: float) -> T
 
 
 @contextmanager
-def _bfloat16_units(dtype: torch.dtype) -> Iterator[None]:
-    """Where everything is bfloat16, run its float32 products on the bfloat16 units: the same sums, with unrounded results."""
+def _unrounded_products(dtype: torch.dtype) -> Iterator[None]:
+    """Float32 products as they are, which autocast would round; of bfloat16 numbers they may run on the bfloat16 units."""
     mkldnn: Any = torch.backends.mkldnn
     matmul = mkldnn.matmul
     before = matmul.fp32_precision
     if dtype == torch.bfloat16:
         matmul.fp32_precision = "bf16"
     try:
-        yield
+        with torch.autocast("cpu", enabled=False):
+            yield
     finally:
         matmul.fp32_precision = before

@@ -35,7 +35,7 @@ def rows_forward_flops(shape: ModelShape, rows: Iterable[Row]) -> float:
             shape,
             tokens=len(row.input_ids),
             attended_pairs=int(row.position_ids.sum()) + len(row.position_ids),
-            loss_tokens=len(row.targets),
+            loss_tokens=row.distinct_loss_tokens()[0].shape[1],
         )
         for row in rows
     )

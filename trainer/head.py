@@ -1,9 +1,9 @@
 """Hidden states -> log-probabilities and entropies of tokens, without the logits of all tokens and all of the vocabulary.
 
-The output layer is computed in tiles, some tokens by some of the vocabulary, small enough for a CPU's cache; backward computes
-each tile again. A tile's softmax is that of its part of the vocabulary; with Z_b the part's sum and Z that of all, a part weighs
-Z_b / Z. Sums over the vocabulary and the gradient of the weights are float32 or wider. The idea is that of Cut Cross-Entropy
-(arXiv 2411.09009), with a temperature and an entropy, and without its filter of small gradients: this is exact.
+The output layer is computed in tiles, some tokens by some of the vocabulary, small enough for a CPU's cache; backward
+computes each tile again. A tile's softmax is that of its part of the vocabulary; with Z_b the part's sum and Z that of all, a
+part weighs Z_b / Z. Sums over the vocabulary and the gradient of the weights are float32 or wider. The idea is that of Cut
+Cross-Entropy (arXiv 2411.09009), with a temperature and an entropy, and without its filter of small gradients: this is exact.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-TILE_TOKENS = 1024
+TILE_TOKENS = 512
 TILE_VOCABULARY = {"cpu": 2048, "cuda": 32768}
-"""By device: a CPU's tile of float32 logits is 8 MiB, a GPU's is large enough to keep it busy."""
+"""By device: a CPU's tile of float32 logits is 4 MiB, a GPU's is large enough to keep it busy."""
 
 
 class TokenScores(NamedTuple):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sandbox.errors import TasksetError
 from sandbox.task import load_taskset
+from trainer.blocks import MOST_QUERIES
 from trainer.config import ConfigError, TrainConfig
 from trainer.footprint import (
     GIB,
@@ -127,7 +128,9 @@ def plan_memory(shape: ModelShape, config: TrainConfig) -> Memory:
     commands = min(config.sandbox.concurrency, config.rollout.concurrency)
     return Memory(
         ranks=ranks,
-        trainer=trainer_memory(shape, config, ranks=ranks, logit_tile=_logit_tile(config)),
+        trainer=trainer_memory(
+            shape, config, ranks=ranks, logit_tile=_logit_tile(config), block_queries=MOST_QUERIES
+        ),
         engine=engine_memory(shape, config),
         handover=handover_bytes(shape, config),
         sandboxes=float(commands * config.sandbox.memory_mib * 2**20),

@@ -16,6 +16,7 @@ from trainer import attention
 from trainer.batch import Row
 from trainer.config import ModelConfig, OptimizerConfig
 from trainer.head import TokenScores, score_tokens
+from trainer.norm import swap_norms
 
 LOADING = threading.Lock()
 """Held around `from_pretrained`, which sets the default device of the whole process while it loads."""
@@ -24,6 +25,7 @@ LOADING = threading.Lock()
 class Policy:
     def __init__(self, model: Any, *, dtype: torch.dtype, temperature: float) -> None:
         """`model`: a transformers causal language model; its classes are typed too loosely to name one."""
+        swap_norms(model)
         self.model = model
         self.dtype = dtype
         self.temperature = temperature
@@ -40,10 +42,8 @@ class Policy:
                 branches=row.branches,
             ).last_hidden_state[0]
         # rollouts that share a turn share its loss tokens: each is scored once
-        pairs, members = torch.stack([row.predictors, row.targets]).unique(
-            dim=1, return_inverse=True
-        )
-        predictors, targets = pairs.to(device)
+        distinct, members = row.distinct_loss_tokens()
+        predictors, targets = distinct.to(device)
         scores = score_tokens(
             hidden[predictors],
             self.model.get_output_embeddings().weight,

@@ -73,3 +73,11 @@ def test_the_settings_of_matrix_products_are_left_as_they_were() -> None:
     before = torch.backends.mkldnn.matmul.fp32_precision
     attend(torch.bfloat16)
     assert torch.backends.mkldnn.matmul.fp32_precision == before
+
+
+def test_autocast_does_not_round_the_scores() -> None:
+    plain = attend(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = attend(torch.bfloat16)
+    for one, other in zip(plain, under, strict=True):
+        assert torch.equal(one, other)

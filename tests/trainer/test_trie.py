@@ -78,12 +78,12 @@ def test_what_is_shared_is_paid_once_a_row() -> None:
 
 
 def test_blocks_cover_the_row_and_see_each_path_once() -> None:
-    branches = (Branch(-1, 600), Branch(-1, 3), *[Branch(0, 100)] * 3, Branch(1, 5), Branch(3, 7))
+    branches = (Branch(-1, 400), Branch(-1, 3), *[Branch(0, 60)] * 3, Branch(1, 5), Branch(3, 7))
     found = blocks(branches)
     assert [(b.own.start, b.own.stop) for b in found] == [
-        (0, 256), (256, 512), (512, 600), (600, 603), (603, 803), (803, 903), (903, 908), (908, 915)
+        (0, 160), (160, 320), (320, 400), (400, 403), (403, 523), (523, 583), (583, 588), (588, 595)
     ]  # fmt: skip
-    assert [b.runs for b in found[4:]] == [(100, 100), (100,), (5,), (7,)]
-    assert [b.path for b in found[:2]] == [(), (slice(0, 256),)]
-    assert found[-1].path == (slice(0, 600), slice(703, 803))
+    assert [b.runs for b in found[4:]] == [(60, 60), (60,), (5,), (7,)]
+    assert [b.path for b in found[:2]] == [(), (slice(0, 160),)]
+    assert found[-1].path == (slice(0, 400), slice(463, 523))
     assert max(b.num_queries for b in found) <= MOST_QUERIES
