@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
-from trainer.batch import Row, Tree
+from trainer.batch import Row
+from trainer.trie import Branch
 
 
 def deal(rows: Sequence[Row], ranks: int, *, hidden_size: int) -> list[list[Row]]:
@@ -27,15 +28,7 @@ def cost(row: Row, hidden_size: int) -> float:
 
     A token costs 2 x 12 d^2 operations in each layer of a decoder of width d, a pair of query and key 4 d: 1 / (6 d) of it.
     """
-    pairs = sum(_pairs(tree) for tree in row.trees)
-    return len(row.input_ids) + pairs / (6 * hidden_size)
-
-
-def _pairs(tree: Tree) -> float:
-    """Keys that the queries of a tree see, summed."""
-    prompt = tree.prompt_length
-    responses = sum(n * prompt + n * (n + 1) / 2 for n in tree.response_lengths)
-    return prompt * (prompt + 1) / 2 + responses
+    return len(row.input_ids) + row.num_pairs / (6 * hidden_size)
 
 
 def idle_row() -> Row:
@@ -45,7 +38,7 @@ def idle_row() -> Row:
     return Row(
         input_ids=torch.zeros(1, dtype=torch.int64),
         position_ids=torch.zeros(1, dtype=torch.int64),
-        trees=(Tree(prompt_length=1, response_lengths=()),),
+        branches=(Branch(parent=-1, length=1),),
         predictors=nothing,
         targets=nothing,
         advantages=no_weight,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sandbox.errors import TasksetError
 from sandbox.task import load_taskset
+from trainer.blocks import MOST_QUERIES
 from trainer.config import ConfigError, TrainConfig
 from trainer.footprint import (
     GIB,
@@ -24,8 +25,8 @@ from trainer.footprint import (
     trainer_memory,
 )
 from trainer.gpus import engine_gpus
+from trainer.head import TILE_TOKENS, TILE_VOCABULARY
 from trainer.machine import Machine, this_machine
-from trainer.policy import LOGIT_CHUNK
 from trainer.train import evaluation_tasks, training_tasks
 
 
@@ -128,7 +129,9 @@ def plan_memory(shape: ModelShape, config: TrainConfig) -> Memory:
     commands = min(config.sandbox.concurrency, config.rollout.concurrency)
     return Memory(
         ranks=ranks,
-        trainer=trainer_memory(shape, config, ranks=ranks, logit_chunk=LOGIT_CHUNK),
+        trainer=trainer_memory(
+            shape, config, ranks=ranks, logit_tile=_logit_tile(config), block_queries=MOST_QUERIES
+        ),
         engine=engine_memory(shape, config),
         handover=handover_bytes(shape, config),
         sandboxes=float(commands * config.sandbox.memory_mib * 2**20),
@@ -243,6 +246,11 @@ def _describe_work(config: TrainConfig, tasks: Tasks, work: Work) -> list[str]:
     return [*lines, f"  rollouts in all  {work.num_rollouts:,}"]
 
 
+def _logit_tile(config: TrainConfig) -> int:
+    """Logits that exist at once."""
+    return TILE_TOKENS * TILE_VOCABULARY["cuda" if config.hardware.gpus_per_node else "cpu"]
+
+
 def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> list[str]:
     trainer, engine, hardware = memory.trainer, memory.engine, config.hardware
     kind = "GPU" if hardware.gpus_per_node else "CPU"
@@ -255,7 +263,7 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
         f"    gradients      {_gib(trainer.gradients)}",
         f"    AdamW          {_gib(trainer.optimizer)}",
         f"    activations    {_gib(trainer.activations)} (estimate)",
-        f"    logits         {_gib(trainer.logits)} (chunks of {LOGIT_CHUNK} tokens)",
+        f"    logits         {_gib(trainer.logits)} ({_logit_tile(config):,} at once)",
         f"    together       {_gib(trainer.total)}",
         f"  engine, {config.engine.replicas} replica(s), each on {config.engine.tensor_parallel} "
         f"{'GPU(s), of each' if hardware.gpus_per_node else 'process'}",

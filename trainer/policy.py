@@ -1,41 +1,29 @@
 """The policy: a causal language model, its log-probabilities over rows, and its optimizer.
 
 Weights and AdamW's state are float32; forward and backward run in the configured type under autocast. Logits exist for
-loss tokens only, in chunks that backward recomputes, so there is never a [tokens, vocabulary] tensor for a whole row. With
-several ranks the policy is sharded over them (`trainer.shards`), and `scores` and all that gathers weights are collective.
+loss tokens only, in tiles (`trainer.head`), so there is never a [tokens, vocabulary] tensor for a whole row. With several
+ranks the policy is sharded over them (`trainer.shards`), and `scores` and all that gathers weights are collective.
 """
 
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trainer import attention
 from trainer.batch import Row
 from trainer.config import ModelConfig, OptimizerConfig
+from trainer.head import TokenScores, score_tokens
+from trainer.norm import swap_norms
 from trainer.shards import fill, shard, whole
 from trainer.world import ALONE, World
 
-LOGIT_CHUNK = 512
-"""Loss tokens projected at once: 100 MB of float32 logits at a vocabulary of 50,000."""
-
 LOADING = threading.Lock()
 """Held around `from_pretrained`, which sets the default device of the whole process while it loads."""
-
-
-class TokenScores(NamedTuple):
-    """Of the T loss tokens of a row: log-probability [T] at the sampling temperature, entropy [T], in nats.
-
-    float32, or float64 where the model is.
-    """
-
-    logprobs: Tensor
-    entropy: Tensor
 
 
 class Policy(nn.Module):
@@ -44,6 +32,7 @@ class Policy(nn.Module):
     ) -> None:
         """`model`: a transformers causal language model; its classes are typed too loosely to name one."""
         super().__init__()
+        swap_norms(model)
         self.model = model
         self.dtype = dtype
         self.temperature = temperature
@@ -63,34 +52,20 @@ class Policy(nn.Module):
                 input_ids=row.input_ids[None].to(device),
                 position_ids=row.position_ids[None].to(device),
                 use_cache=False,  # with a cache transformers would let packed samples see each other
-                trees=row.trees,
+                branches=row.branches,
             ).last_hidden_state[0]
-            hidden = hidden[row.predictors.to(device)]
-            head = self.model.get_output_embeddings().weight
-            parts = [
-                checkpoint(
-                    _chunk_scores, h, head, t, self.temperature, entropy_grad, use_reentrant=False
-                )
-                for h, t in zip(
-                    hidden.split(LOGIT_CHUNK),
-                    row.targets.to(device).split(LOGIT_CHUNK),
-                    strict=True,
-                )
-            ]
-        return TokenScores(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-
-
-def _chunk_scores(
-    hidden: Tensor, head: Tensor, targets: Tensor, temperature: float, entropy_grad: bool
-) -> TokenScores:
-    """hidden [C, E], head [V, E], targets [C] -> scores of C tokens."""
-    logits = nn.functional.linear(hidden, head)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    log_z = logits.logsumexp(-1)
-    logprobs = logits.gather(-1, targets[:, None])[:, 0] - log_z
-    with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
-        entropy = log_z - (torch.exp(logits - log_z[:, None]) * logits).sum(-1)
-    return TokenScores(logprobs, entropy)
+        # rollouts that share a turn share its loss tokens: each is scored once
+        distinct, members = row.distinct_loss_tokens()
+        predictors, targets = distinct.to(device)
+        scores = score_tokens(
+            hidden[predictors],
+            self.model.get_output_embeddings().weight,
+            targets,
+            temperature=self.temperature,
+            dtype=self.dtype,
+            entropy_grad=entropy_grad,
+        )
+        return TokenScores(*(tensor[members.to(device)] for tensor in scores))
 
 
 def load_policy(

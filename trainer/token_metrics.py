@@ -75,7 +75,9 @@ def batch_tally(rows: Sequence[Row], micro_batch_tokens: int) -> Tally:
     tally.add("batch/rows", len(rows), 1.0)
     tally.add("batch/row_tokens", tokens, len(rows))
     tally.add("batch/fill", tokens, len(rows) * micro_batch_tokens)
-    tally.add("batch/loss_tokens", sum(len(row.targets) for row in rows), tokens)
+    tally.add(
+        "batch/loss_tokens", sum(row.distinct_loss_tokens()[0].shape[1] for row in rows), tokens
+    )
     tally.raise_to("batch/row_tokens_max", max((len(row.input_ids) for row in rows), default=0))
     return tally
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.trainer.attempts import make_config
-from tests.trainer.random_models import alone, make_model
+from tests.trainer.attempts import MIXED, begin_alike, make_config, make_groups
+from tests.trainer.random_models import VOCABULARY, alone, make_model
 from trainer.config import TrainConfig
 from trainer.policy import Policy
 from trainer.rollout import ScoredGroup
@@ -66,6 +66,13 @@ def splitting(share_prefix: bool, micro_batch_tokens: int, **algorithm: object) 
             "micro_batch_tokens": micro_batch_tokens,
         },
     )
+
+
+def alike_groups(config: TrainConfig) -> list[ScoredGroup]:
+    """Multi-turn groups that share an instruction, and first turns within each: loss tokens that two rollouts have."""
+    groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
+    begin_alike(groups, num_prompt=2, num_response=3)
+    return groups
 
 
 def sample_near_the_policy(

@@ -19,7 +19,13 @@ import torch
 from torch import Tensor
 
 from tests.trainer.attempts import MIXED, make_config, make_groups
-from tests.trainer.gradients import TEMPERATURE, run_update, sample_near_the_policy, splitting
+from tests.trainer.gradients import (
+    TEMPERATURE,
+    alike_groups,
+    run_update,
+    sample_near_the_policy,
+    splitting,
+)
 from tests.trainer.random_models import FAMILIES, VOCABULARY, make_policy
 from trainer import checkpoint
 from trainer.checkpoint import Progress
@@ -63,7 +69,7 @@ class NoTokenizer:
 def gradients(case: Case, world: World = ALONE) -> dict[str, Tensor]:
     """Of every parameter by its name, whole. Collective."""
     config = splitting(case.share_prefix, case.micro_batch_tokens, old_logprobs=case.old_logprobs)
-    groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
+    groups = alike_groups(config)
     sample_near_the_policy(groups, random.Random(3), case.family)
     # another seed on each rank: the weights are to come from the lead
     policy = make_policy(case.family, temperature=TEMPERATURE, seed=world.rank, world=world)

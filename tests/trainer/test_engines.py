@@ -19,7 +19,7 @@ import torch
 
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.shared_memory import orphaned_segments
-from trainer.batch import Row, Tree
+from trainer.batch import Row
 from trainer.config import TrainConfig
 from trainer.generate import (
     STOP,
@@ -32,6 +32,7 @@ from trainer.generate import (
 from trainer.policy import Policy, load_policy
 from trainer.stop import RunStopped
 from trainer.transformers_engine import TransformersEngine
+from trainer.trie import Branch
 from trainer.vllm_engine import VllmEngine
 from trainer.weights import PREFIX, FileSync, remove_abandoned
 
@@ -82,7 +83,7 @@ def trainer_logprobs(policy: Policy, prompt_ids: list[int], token_ids: list[int]
     row = Row(
         input_ids=ids,
         position_ids=torch.arange(len(ids)),
-        trees=(Tree(prompt_length=num_prompt, response_lengths=(num_sampled,)),),
+        branches=(Branch(-1, len(ids)),),
         predictors=torch.arange(num_prompt - 1, len(ids) - 1),
         targets=ids[num_prompt:],
         advantages=torch.ones(num_sampled),

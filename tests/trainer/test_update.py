@@ -7,8 +7,14 @@ import torch
 from torch import Tensor
 
 from tests.trainer import longhand
-from tests.trainer.attempts import MIXED, make_config, make_groups
-from tests.trainer.gradients import apart, run_update, sample_near_the_policy, splitting
+from tests.trainer.attempts import make_config, make_groups
+from tests.trainer.gradients import (
+    alike_groups,
+    apart,
+    run_update,
+    sample_near_the_policy,
+    splitting,
+)
 from tests.trainer.longhand import SETTINGS, Answer, Setting, Token
 from tests.trainer.random_models import (
     FAMILIES,
@@ -30,7 +36,7 @@ def test_every_parameters_gradient_equals_the_longhand_reference(name: str) -> N
     """Float64, through packing, tree attention and chunks, against stock attention and one rollout at a time."""
     setting = SETTINGS[name]
     config = make_config(algorithm=longhand.algorithm_section(setting))
-    groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
+    groups = alike_groups(config)
     policy = make_policy("llama", temperature=TEMPERATURE)
     to_double(policy.model)
     policy.dtype = torch.float64
@@ -58,7 +64,7 @@ def test_gradients_do_not_depend_on_sharing_or_splitting(family: str) -> None:
         share_prefix: bool, micro_batch_tokens: int, **model: object
     ) -> dict[str, Tensor]:
         config = splitting(share_prefix, micro_batch_tokens)
-        groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
+        groups = alike_groups(config)
         sample_near_the_policy(groups, random.Random(3), family)
         policy = make_policy(family, temperature=TEMPERATURE)
         if model:
@@ -79,12 +85,13 @@ def test_the_splits_above_really_differ() -> None:
     rows = []
     for share_prefix, budget in ((False, 1), (True, 1), (True, 16), (True, 24), (True, 4096)):
         config = splitting(share_prefix, budget)
-        groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
-        rows.append([len(row.trees[0].response_lengths) for row in pack(groups, config)])
-    assert rows[0] == rows[1] == [1] * 5
-    assert rows[2] == [1, 1, 1, 2]
-    assert rows[3] == [2, 1, 2]
-    assert rows[4] == [3, 2]
+        rows.append([len(row.input_ids) for row in pack(alike_groups(config), config)])
+    alone = rows[0]
+    assert len(alone) == 5
+    assert sorted(rows[1]) == sorted(alone)
+    assert [len(row) for row in rows[2:]] == [4, 2, 1]
+    # of 62 tokens the instruction is spared 4 times, the rest of a prompt 3 times, first turns 3 times
+    assert sum(alone) - sum(rows[4]) > 4 * 2 + 2 * 3 + 3 * 2
 
 
 @pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
@@ -93,20 +100,24 @@ def test_packed_scores_are_those_of_each_rollout_run_alone(
     family: str, attn_implementation: str
 ) -> None:
     config = splitting(True, 4096, kl_coef=0.1)
-    groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
+    groups = alike_groups(config)
     policy = make_policy(family, temperature=TEMPERATURE)
     stock = make_model(family, attn_implementation)
     with torch.no_grad():
-        for row, group in zip(pack(groups, config), groups, strict=True):
-            kept = [r for r, f in zip(group.rollouts, group.filtered, strict=True) if not f]
-            each = [alone(stock, rollout, TEMPERATURE) for rollout in kept]
-            scores = policy.scores(row)
-            torch.testing.assert_close(
-                scores.logprobs, torch.cat([a.logprobs for a in each]), rtol=1e-4, atol=2e-5
-            )
-            torch.testing.assert_close(
-                scores.entropy, torch.cat([a.entropy for a in each]), rtol=1e-4, atol=2e-5
-            )
+        (row,) = pack(groups, config)
+        each = [
+            alone(stock, rollout, TEMPERATURE)
+            for group in groups
+            for rollout, filtered in zip(group.rollouts, group.filtered, strict=True)
+            if not filtered
+        ]
+        scores = policy.scores(row)
+        torch.testing.assert_close(
+            scores.logprobs, torch.cat([a.logprobs for a in each]), rtol=1e-4, atol=2e-5
+        )
+        torch.testing.assert_close(
+            scores.entropy, torch.cat([a.entropy for a in each]), rtol=1e-4, atol=2e-5
+        )
 
 
 def test_long_rollouts_are_scored_in_chunks_with_the_same_numbers() -> None:
