@@ -7,7 +7,9 @@ import pytest
 
 LIGHT = (
     "trainer.alarms",
+    "trainer.comparison",
     "trainer.config",
+    "trainer.estimates",
     "trainer.events",
     "trainer.recipes",
     "sandbox.available",
