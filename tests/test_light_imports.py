@@ -10,6 +10,7 @@ LIGHT = (
     "trainer.comparison",
     "trainer.config",
     "trainer.estimates",
+    "trainer.evaluation_config",
     "trainer.events",
     "trainer.recipes",
     "sandbox.available",

@@ -24,6 +24,10 @@ class GenerationTimeout(TimeoutError):
     """The rollout's own deadline passed while the engine was sampling."""
 
 
+class ContextFull(RuntimeError):
+    """The engine admits no prompt of this length: the rollout ends as max_context."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Completion:
     """One sampled turn of T tokens."""
@@ -51,7 +55,7 @@ class Engine(Protocol):
     ) -> Completion:
         """Sample until STOP, the model's end of turn or `max_tokens`. Thread-safe.
 
-        Raises EngineUnavailable, GenerationTimeout.
+        Raises EngineUnavailable, GenerationTimeout, ContextFull.
         """
         ...
 
