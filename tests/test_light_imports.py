@@ -13,6 +13,8 @@ LIGHT = (
     "trainer.evaluation_config",
     "trainer.events",
     "trainer.recipes",
+    "trainer.selection",
+    "trainer.summary",
     "sandbox.available",
     "sandbox.event_log",
     "sandbox.events",

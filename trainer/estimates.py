@@ -7,7 +7,7 @@ How two evaluations compare is `trainer.comparison`'s; where scores come from, `
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import combinations, groupby
 from random import Random
 from statistics import NormalDist, fmean, variance
@@ -85,6 +85,50 @@ def best_at_k_by_rule(rewards: Sequence[float], choose: Choose, k: int, *, seed:
     return fmean(fmean(rewards[i] for i in choose(subset)) for subset in subsets)
 
 
+def best_by_vote(rewards: Sequence[float], votes: Sequence[Hashable | None]) -> list[float]:
+    """best@k for k = 1..n when the most frequent vote among the k wins, ties broken at random; None votes for nothing.
+
+    Exact, for all k at once: for each winning count c a polynomial in the number of rollouts drawn, with the number of votes
+    at c beside it. Rollouts of one vote share their mean reward; those without a vote win only when nobody has one.
+    """
+    n = len(rewards)
+    rewards_of: dict[Hashable, list[float]] = {}
+    for vote, reward in zip(votes, rewards, strict=True):
+        rewards_of.setdefault(vote, []).append(reward)
+    silent = rewards_of.pop(None, [])
+    voters = [(len(tied), fmean(tied)) for tied in rewards_of.values()]
+    won = [0.0] * (n + 1)
+    for drawn in range(1, len(silent) + 1):
+        won[drawn] += math.comb(len(silent), drawn) * fmean(silent)
+    for count in range(1, max((size for size, _ in voters), default=0) + 1):
+        for (drawn, num_tied), (_, reward) in _winning_draws(voters, len(silent), count).items():
+            if num_tied:
+                won[drawn] += reward / num_tied
+    return [won[k] / math.comb(n, k) for k in range(1, n + 1)]
+
+
+def _winning_draws(
+    voters: Sequence[tuple[int, float]], num_silent: int, count: int
+) -> dict[tuple[int, int], tuple[int, float]]:
+    """(rollouts drawn, votes at `count`) -> (ways, sum over the ways of the mean rewards of these votes).
+
+    No vote is above `count`. `voters` are (number of rollouts, mean reward) of each vote.
+    """
+    draws = {(i, 0): (math.comb(num_silent, i), 0.0) for i in range(num_silent + 1)}
+    for size, mean_reward in voters:
+        longer: dict[tuple[int, int], tuple[int, float]] = {}
+        for (drawn, num_tied), (ways, reward) in draws.items():
+            for taken in range(min(size, count) + 1):
+                at_top = taken == count
+                key = drawn + taken, num_tied + at_top
+                choices = math.comb(size, taken)
+                gained = reward + (ways * mean_reward if at_top else 0.0)
+                before = longer.get(key, (0, 0.0))
+                longer[key] = before[0] + choices * ways, before[1] + choices * gained
+        draws = longer
+    return draws
+
+
 def curve(values: Callable[[int], Sequence[float]], max_k: int) -> list[float]:
     """The mean over tasks for k = 1..max_k; `values` gives each task's at k."""
     return [fmean(values(k)) for k in range(1, max_k + 1)]
@@ -107,6 +151,15 @@ def best_curve(
     counted = [(values, scores[task]) for task, values in rewards.items() if values]
     max_k = max_k or min((len(values) for values, _ in counted), default=0)
     return curve(lambda k: [best_at_k(v, s, k) for v, s in counted], max_k)
+
+
+def vote_curve(
+    rewards: Rewards, votes: Mapping[str, Sequence[Hashable | None]], max_k: int = 0
+) -> list[float]:
+    """best@k by vote for k = 1..max_k, the mean over tasks; `votes` stand in the order of the rewards."""
+    counted = [best_by_vote(values, votes[task]) for task, values in rewards.items() if values]
+    max_k = max_k or min(map(len, counted), default=0)
+    return curve(lambda k: [values[k - 1] for values in counted], max_k)
 
 
 def pass_at_1(rewards: Rewards, *, confidence: float = 0.95) -> Estimate | None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4, uuid5
 
@@ -86,14 +87,26 @@ class Share:
     shard: Shard
 
 
-def run(share: Share, stopping: Callable[[], bool]) -> int:
-    """Evaluate with events; the last event tells how it ended. Returns the exit code."""
+OpenModel = Callable[[Share, Callable[[], bool]], tuple[Engine, Chat]]
+
+
+def run(
+    share: Share,
+    stopping: Callable[[], bool],
+    open_model: OpenModel | None = None,
+    evaluator: Callable[..., Evaluator] = Evaluator,
+) -> int:
+    """Evaluate with events; the last event tells how it ended. Returns the exit code.
+
+    The model is the configured one, and `Evaluator` what makes rollouts of it, unless told otherwise.
+    """
     began = time.monotonic()
     with closing(EventWriter(share.folder)) as events:
         try:
             announce(share, events)
             if left := places_left(share):
-                roll_out(share, left, events, stopping)
+                model = partial(open_model or open_configured, share, stopping)
+                roll_out(share, left, events, stopping, model, evaluator)
         except RunStopped:
             events.write(Finished(status="stopped", reason="stopped on request", step=0))
             return STOPPED
@@ -110,7 +123,12 @@ def run(share: Share, stopping: Callable[[], bool]) -> int:
 
 
 def roll_out(
-    share: Share, places: Sequence[Place], events: EventWriter, stopping: Callable[[], bool]
+    share: Share,
+    places: Sequence[Place],
+    events: EventWriter,
+    stopping: Callable[[], bool],
+    model: Callable[[], tuple[Engine, Chat]],
+    evaluator: Callable[..., Evaluator],
 ) -> None:
     """Do these places. Raises RunStopped, EngineUnavailable."""
     config = share.config
@@ -123,10 +141,10 @@ def roll_out(
         resources.callback(backend.reap, run=str(labelled))
         resources.callback(backend.close)
         backend.reap(run=str(labelled))
-        engine, chat = open_model(share, stopping)
+        engine, chat = model()
         resources.callback(engine.close)
         log.info("%d rollouts to do", len(places))
-        Evaluator(
+        evaluator(
             evaluation=share.evaluation,
             run=labelled,
             run_dir=share.folder,
@@ -141,7 +159,7 @@ def roll_out(
         ).evaluate(places)
 
 
-def open_model(share: Share, stopping: Callable[[], bool]) -> tuple[Engine, Chat]:
+def open_configured(share: Share, stopping: Callable[[], bool]) -> tuple[Engine, Chat]:
     """An engine that answers, and how its prompts are encoded. Raises ConfigError, EngineUnavailable, RunStopped."""
     config = share.config
     if config.model.endpoint:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from fractions import Fraction
 from statistics import fmean
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from trainer.estimates import (
     best_at_k,
     best_at_k_by_rule,
+    best_by_vote,
     best_curve,
     pass_at_1,
     pass_at_k,
@@ -86,6 +88,28 @@ def test_the_order_of_rollouts_changes_nothing(
         before = best_at_k([r for r, _ in rollouts], [s for _, s in rollouts], k)
         after = best_at_k([r for r, _ in shuffled], [s for _, s in shuffled], k)
         assert before == pytest.approx(after, abs=1e-12)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([None, "a", "b", "c"])),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_a_vote_is_the_mean_over_every_subset(rollouts: list[tuple[float, str | None]]) -> None:
+    rewards, votes = [r for r, _ in rollouts], [v for _, v in rollouts]
+
+    def most_frequent(subset: object) -> list[int]:
+        indices = list(subset)  # type: ignore[call-overload]
+        counts = Counter(votes[i] for i in indices if votes[i] is not None)
+        top = max(counts.values(), default=0)
+        # each winning vote is as likely as another, however many rollouts it has: one of each will do
+        winners = [v for v, count in counts.items() if count == top] or [None]
+        return [i for v in winners for i in indices if votes[i] == v]
+
+    expected = [best_at_k_by_rule(rewards, most_frequent, k) for k in range(1, len(rollouts) + 1)]
+    assert best_by_vote(rewards, votes) == pytest.approx(expected, abs=1e-9)
 
 
 def test_scores_may_be_tuples_that_are_compared_one_after_the_other() -> None:
