@@ -46,23 +46,30 @@ def pass_at_k(num_rollouts: int, num_solved: int, k: int) -> float:
 
 
 def best_at_k(rewards: Sequence[float], scores: Sequence[Any], k: int) -> float:
-    """The expected reward of the highest-scored of k rollouts drawn without replacement from n, ties broken at random.
+    """Of `best_by_score` the value at k. Raises ValueError unless 1 <= k <= n = len(scores)."""
+    if not (len(scores) == len(rewards) and 1 <= k <= len(rewards)):
+        raise ValueError(
+            f"{len(rewards)} rewards, {len(scores)} scores, k={k}: needs as many, and 1 <= k <= n"
+        )
+    return best_by_score(rewards, scores)[k - 1]
 
-    `scores` are of any ordered type (numbers, tuples). A level of m equal scores with b rollouts below it holds the
-    highest of the k with probability (C(b + m, k) - C(b, k)) / C(n, k), and then each of its m with the same. A score that
-    equals the reward gives pass@k; a constant one pass@1. Raises ValueError unless 1 <= k <= n = len(scores).
+
+def best_by_score(rewards: Sequence[float], scores: Sequence[Any]) -> list[float]:
+    """best@k for k = 1..n: the expected reward of the highest-scored of k rollouts, ties broken at random.
+
+    The k are drawn without replacement from the n. `scores` are of any ordered type (numbers, tuples). A level of m equal
+    scores with b rollouts below it holds the highest of the k with probability (C(b + m, k) - C(b, k)) / C(n, k), and then
+    each of its m with the same. A score that equals the reward gives pass@k; a constant one pass@1.
     """
     n = len(rewards)
-    if not (len(scores) == n and 1 <= k <= n):
-        raise ValueError(
-            f"{n} rewards, {len(scores)} scores, k={k}: needs as many, and 1 <= k <= n"
-        )
     ranked = sorted(zip(scores, rewards, strict=True), key=lambda pair: pair[0])
-    expected, below = 0.0, 0
+    expected, below = [0.0] * n, 0
     for _, level in groupby(ranked, key=lambda pair: pair[0]):
         tied = [reward for _, reward in level]
-        picks = math.comb(below + len(tied), k) - math.comb(below, k)
-        expected += picks / math.comb(n, k) * fmean(tied)
+        mean = fmean(tied)
+        for k in range(1, n + 1) if mean else ():
+            picks = math.comb(below + len(tied), k) - math.comb(below, k)
+            expected[k - 1] += picks / math.comb(n, k) * mean
         below += len(tied)
     return expected
 
@@ -148,9 +155,9 @@ def best_curve(
     rewards: Rewards, scores: Mapping[str, Sequence[Any]], max_k: int = 0
 ) -> list[float]:
     """best@k for k = 1..max_k, the mean over tasks; `scores` stand in the order of the rewards."""
-    counted = [(values, scores[task]) for task, values in rewards.items() if values]
-    max_k = max_k or min((len(values) for values, _ in counted), default=0)
-    return curve(lambda k: [best_at_k(v, s, k) for v, s in counted], max_k)
+    counted = [best_by_score(values, scores[task]) for task, values in rewards.items() if values]
+    max_k = max_k or min(map(len, counted), default=0)
+    return curve(lambda k: [values[k - 1] for values in counted], max_k)
 
 
 def vote_curve(

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def summary_of(results: Sequence[Result], tasks: dict[str, Task]) -> Summary:
     return summarize(
-        [result.finished for result in results],
+        [result.row for result in results],
         repository_of={name: task.repo_name for name, task in tasks.items()},
         difficulty_of={name: task.difficulty or "" for name, task in tasks.items()},
     )

@@ -4,6 +4,7 @@ Read from the events alone. A rollout that ended as INFRA has no reward and give
 one that has a reward is never given up for another. What the numbers mean is `trainer.estimates`'.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +22,7 @@ from trainer.events import (
     read_events_of,
 )
 from trainer.shards import shard_folders
+from trainer.summary import RolloutRow
 
 RESULT_EVENTS = ("rollout_started", "rollout_finished", "regraded")
 Place = tuple[str, int]
@@ -60,6 +62,24 @@ class Result:
         if "patch" in self.finished.files:
             return (self.folder / self.finished.files["patch"]).read_bytes()
         return self.finished.patch.encode()
+
+    @property
+    def row(self) -> RolloutRow:
+        """What a summary needs of it."""
+        told, patch = self.finished, self.patch
+        return RolloutRow(
+            task=told.task,
+            termination_reason=told.termination_reason,
+            reward=told.reward,
+            flags=told.flags,
+            patch_digest=hashlib.sha256(patch).hexdigest(),
+            patch_size=len(patch),
+            num_turns=told.num_turns,
+            num_sampled_tokens=told.num_sampled_tokens,
+            num_response_tokens=told.num_response_tokens,
+            seconds=told.seconds,
+            grade_s=told.grade_s,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

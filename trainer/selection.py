@@ -4,13 +4,23 @@ Each gives something for every patch, in the order of the patches; `trainer.esti
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
-def shortest_patch_scores(patches: Sequence[str]) -> list[tuple[bool, int]]:
+class Patch(NamedTuple):
+    """As much of a patch as choosing needs."""
+
+    digest: str
+    """Equal for equal patches."""
+    size: int
+    """0 when nothing changed."""
+
+
+def shortest_patch_scores(patches: Sequence[Patch]) -> list[tuple[bool, int]]:
     """Higher is better: the shortest patch that changes anything."""
-    return [(bool(patch), -len(patch)) for patch in patches]
+    return [(patch.size > 0, -patch.size) for patch in patches]
 
 
-def agreement_votes(patches: Sequence[str]) -> list[str | None]:
+def agreement_votes(patches: Sequence[Patch]) -> list[str | None]:
     """Rollouts with the same patch vote for it together; one that changed nothing has no vote."""
-    return [patch.strip() or None for patch in patches]
+    return [patch.digest if patch.size else None for patch in patches]

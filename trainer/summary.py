@@ -7,40 +7,31 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from trainer.estimates import Estimate, best_curve, pass_at_1, pass_curve, vote_curve
-from trainer.selection import agreement_votes, shortest_patch_scores
+from trainer.selection import Patch, agreement_votes, shortest_patch_scores
 
 PASS, SHORTEST, VOTE = "pass@k", "shortest patch", "vote"
 """Names of the curves."""
 
 
-class RolloutRow(Protocol):
+class RolloutRow(NamedTuple):
     """A finished rollout; the one that counts at its place."""
 
-    @property
-    def task(self) -> str: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def termination_reason(self) -> str: ...
-    @property
-    def reward(self) -> float | None: ...
-    @property
-    def flags(self) -> list[str]: ...
-    @property
-    def patch(self) -> str: ...
-    @property
-    def num_turns(self) -> int: ...
-    @property
-    def num_sampled_tokens(self) -> int: ...
-    @property
-    def num_response_tokens(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def grade_s(self) -> float: ...
+    task: str
+    termination_reason: str
+    reward: float | None
+    flags: Sequence[str]
+    patch_digest: str
+    """Equal for equal patches."""
+    patch_size: int
+    """In bytes or characters; 0 when nothing changed."""
+    num_turns: int
+    num_sampled_tokens: int
+    num_response_tokens: int
+    seconds: float
+    grade_s: float
 
 
 class Part(NamedTuple):
@@ -112,7 +103,10 @@ def curves(scored: Sequence[RolloutRow]) -> dict[str, list[float]]:
     """Name -> its values for k = 1.., of rollouts that all have a reward."""
     groups = by_task(scored)
     rewards = {task: [row.reward or 0.0 for row in group] for task, group in groups.items()}
-    patches = {task: [row.patch for row in group] for task, group in groups.items()}
+    patches = {
+        task: [Patch(row.patch_digest, row.patch_size) for row in group]
+        for task, group in groups.items()
+    }
     shortest = {task: shortest_patch_scores(values) for task, values in patches.items()}
     votes = {task: agreement_votes(values) for task, values in patches.items()}
     return {
