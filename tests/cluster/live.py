@@ -71,7 +71,8 @@ class Node:
     def requests(self, namespace: str) -> Iterator[Request]:
         """What the API server has been asked by service accounts of this namespace, by its own audit log."""
         user = f"system:serviceaccount:{namespace}:"
-        for line in (self.folder / "audit.log").read_text().splitlines():
+        whole, _, _ = (self.folder / "audit.log").read_text().rpartition("\n")
+        for line in whole.splitlines():
             entry = json.loads(line)
             if entry["user"]["username"].startswith(user):
                 at = datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp()
