@@ -7,9 +7,14 @@ import pytest
 
 LIGHT = (
     "trainer.alarms",
+    "trainer.comparison",
     "trainer.config",
+    "trainer.estimates",
+    "trainer.evaluation_config",
     "trainer.events",
     "trainer.recipes",
+    "trainer.selection",
+    "trainer.summary",
     "sandbox.available",
     "sandbox.event_log",
     "sandbox.events",

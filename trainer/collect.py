@@ -29,7 +29,7 @@ from sandbox.task import Task
 from sandbox.trajectory import Turn
 from trainer.agent import Agent
 from trainer.chat import Chat, Prompt
-from trainer.config import TrainConfig
+from trainer.config import SandboxConfig, TrainConfig
 from trainer.events import (
     EventWriter,
     GroupScored,
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 REVIVE_EVERY_S = 0.5
 LEASE_MARGIN_S = 120.0
 MAX_EVENT_PATCH_BYTES = 64 << 10
-"""A larger patch is a file beside the events, and only its beginning is in the event."""
+"""A larger patch is a file beside the events, and only its beginning is in the event; one that is not UTF-8 is a file too."""
 
 
 class Collection:
@@ -94,16 +94,7 @@ class Collector:
         self.engine_clock = BusyClock()
         self._slots = Slots(self.config.rollout.concurrency)
         self._grades = GradeCache()
-        sandbox = self.config.sandbox
-        self._limits = Limits(
-            memory_mib=sandbox.memory_mib,
-            pids=sandbox.pids,
-            cpus=sandbox.cpus,
-            disk_mib=sandbox.disk_mib,
-            command_timeout_s=sandbox.command_timeout_s,
-            grading_timeout_s=sandbox.grading_timeout_s,
-            max_observation_chars=sandbox.max_observation_chars,
-        )
+        self._limits = limits_of(self.config.sandbox)
         self._agent = Agent(
             engine=self.engine,
             chat=self.chat,
@@ -306,6 +297,19 @@ class Collector:
         )
 
 
+def limits_of(sandbox: SandboxConfig) -> Limits:
+    """What one sandbox may use, as the configuration says it."""
+    return Limits(
+        memory_mib=sandbox.memory_mib,
+        pids=sandbox.pids,
+        cpus=sandbox.cpus,
+        disk_mib=sandbox.disk_mib,
+        command_timeout_s=sandbox.command_timeout_s,
+        grading_timeout_s=sandbox.grading_timeout_s,
+        max_observation_chars=sandbox.max_observation_chars,
+    )
+
+
 def _save_files(rollout: Rollout, run_dir: Path) -> dict[str, str]:
     """Write tokens, test log and a large patch beside the events; kind -> path relative to `run_dir`."""
     stem = f"rollouts/step_{rollout.step:05d}/{rollout.id}"
@@ -322,10 +326,18 @@ def _save_files(rollout: Rollout, run_dir: Path) -> dict[str, str]:
     if rollout.test_log:
         files["test_log"] = f"{stem}.log"
         (run_dir / files["test_log"]).write_bytes(rollout.test_log)
-    if len(rollout.patch) > MAX_EVENT_PATCH_BYTES:
+    if len(rollout.patch) > MAX_EVENT_PATCH_BYTES or not _is_text(rollout.patch):
         files["patch"] = f"{stem}.patch"
         (run_dir / files["patch"]).write_bytes(rollout.patch)
     return files
+
+
+def _is_text(patch: bytes) -> bool:
+    try:
+        patch.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _seed(run_seed: int, rollout: Rollout) -> int:

@@ -7,7 +7,7 @@ the values published with DeepSWE-Preview (July 2025).
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -381,26 +381,38 @@ def _duplicates(c: TrainConfig) -> list[tuple[str, str]]:
 
 def parse_config(data: dict[str, Any]) -> TrainConfig:
     """A configuration from plain data. Raises ConfigError with every field that is wrong."""
-    try:
-        return TrainConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(_problems(error)) from error
+    return parse_as(TrainConfig, data)
 
 
 def load_config(path: Path) -> TrainConfig:
     """A configuration from a TOML file. Raises ConfigError (field "file" when it is no TOML)."""
+    return parse_config(read_toml(path))
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Section)
+
+
+def parse_as(kind: type[AnyConfig], data: dict[str, Any]) -> AnyConfig:
+    """Plain data as a configuration of one kind. Raises ConfigError with every field that is wrong."""
     try:
-        data = tomllib.loads(path.read_text())
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_problems(error, kind)) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a configuration file holds. Raises ConfigError (field "file")."""
+    try:
+        return tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise ConfigError(
             [("file", f"{path}: not found; a run folder holds a {CONFIG_FILE}")]
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([("file", f"{path}: not TOML: {error}")]) from error
-    return parse_config(data)
 
 
-def _problems(error: ValidationError) -> list[tuple[str, str]]:
+def _problems(error: ValidationError, kind: type[Section]) -> list[tuple[str, str]]:
     problems: list[tuple[str, str]] = []
     for fault in error.errors():
         nested = fault.get("ctx", {}).get("error")
@@ -408,20 +420,21 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
             problems += nested.problems
             continue
         field = ".".join(str(part) for part in fault["loc"])
-        problems.append((field, _explain(field, fault["type"], fault["msg"], fault["input"])))
+        explained = f"not a field; {_known_fields(field, kind)}"
+        if fault["type"] != "extra_forbidden":
+            explained = _explain(fault["type"], fault["msg"], fault["input"])
+        problems.append((field, explained))
     return problems
 
 
-def _explain(field: str, kind: str, message: str, value: Any) -> str:
-    if kind == "extra_forbidden":
-        return f"not a field; {_known_fields(field)}"
-    if kind == "missing":
+def _explain(fault: str, message: str, value: Any) -> str:
+    if fault == "missing":
         return "missing: give it a value"
     return f"{value!r}: {message[0].lower()}{message[1:]}"
 
 
-def _known_fields(field: str) -> str:
-    section: type[BaseModel] = TrainConfig
+def _known_fields(field: str, kind: type[Section]) -> str:
+    section: type[BaseModel] = kind
     *parents, _ = field.split(".")
     for name in parents:
         annotation = section.model_fields[name].annotation

@@ -36,12 +36,12 @@ class Started(Event):
     type: Literal["started"] = "started"
     run: UUID
     config: dict[str, Any]
-    """The whole TrainConfig."""
+    """The whole TrainConfig; of an evaluation its EvalConfig."""
     versions: dict[str, str]
     host: dict[str, Any]
     """name, cores, memory_mib, gpus."""
     tasks: list[str]
-    """task_id of every task in this run's training pool, in cursor order."""
+    """task_id of every task in this run's training pool, in cursor order; of those that this shard evaluates."""
 
 
 class Resumed(Event):
@@ -109,6 +109,22 @@ class RolloutFinished(Event):
     grade_s: float
     reason: str
     """One sentence: why this outcome and reward."""
+
+
+class Regraded(Event):
+    """A finished rollout's patch, graded again: these replace what `rollout_finished` said."""
+
+    type: Literal["regraded"] = "regraded"
+    rollout: UUID
+    outcome: Outcome
+    reward: float | None
+    flags: list[str]
+    """Of the agent and of the new grading."""
+    tests: dict[str, str]
+    files: dict[str, str]
+    """Kind (test_log) -> path relative to the folder; those of other kinds stay."""
+    grade_s: float
+    reason: str
 
 
 class GroupScored(Event):
@@ -200,6 +216,7 @@ AnyEvent = Annotated[
     | RolloutStarted
     | TurnEnded
     | RolloutFinished
+    | Regraded
     | GroupScored
     | StepEnded
     | Evaluated

@@ -26,6 +26,10 @@ class GenerationTimeout(TimeoutError):
     """The rollout's own deadline passed while the engine was sampling."""
 
 
+class ContextFull(RuntimeError):
+    """The engine admits no prompt of this length: the rollout ends as max_context."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Completion:
     """One sampled turn of T tokens."""
@@ -59,7 +63,7 @@ class Engine(Protocol):
 
         `rollout` is that of the turn, which `trainer.engine_pool` keeps on one replica.
 
-        Raises EngineUnavailable, GenerationTimeout.
+        Raises EngineUnavailable, GenerationTimeout, ContextFull.
         """
         ...
 

@@ -143,6 +143,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "ninja",
     "webapp.api",
+    "webapp.evaluations",
     "webapp.rollouts",
     "webapp.runs",
     "webapp.sandboxes",
@@ -255,19 +256,24 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_ROUTES = {"runs.train_run": {"queue": "train"}}
+CELERY_TASK_ROUTES = {
+    "runs.train_run": {"queue": "train"},
+    "evaluations.run_shard": {"queue": "evaluate"},
+}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     name: {"task": f"{name}.reap", "schedule": 5.0, "options": {"expires": 5}}
-    for name in ("runs", "sandboxes", "tasksets")
+    for name in ("evaluations", "runs", "sandboxes", "tasksets")
 }
 
 RUNS_DIR = Path(env_str("RUNS_DIR", str(VAR_DIR / "runs"))).resolve()
 """Run folders, on the workers' disk only; a worker makes it with mode 0700."""
 VALIDATIONS_DIR = VAR_DIR / "validations"
 """What validations found out, a folder a taskset, on the workers' disk: the next one takes it over."""
+EVALUATIONS_DIR = Path(env_str("EVALUATIONS_DIR", str(VAR_DIR / "evaluations"))).resolve()
+"""Folders of evaluations, on the workers' disk only."""
 TRAINER_COMMAND = shlex.split(env_str("TRAINER_COMMAND")) or [sys.executable, "-m", "trainer"]
 """Started as `COMMAND RUN_DIR --run-id UUID`, in the checkout."""
 CHILD_ENVIRONMENT = {

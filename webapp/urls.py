@@ -16,6 +16,7 @@ urlpatterns = [
     path(
         "settings/", TemplateView.as_view(template_name="accounts/settings.html"), name="settings"
     ),
+    path("", include("webapp.evaluations.urls")),
     path("", include("webapp.runs.urls")),
     path("", include("webapp.rollouts.urls")),
     path("", include("webapp.sandboxes.urls")),

@@ -22,9 +22,10 @@ class Pods:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def names(self) -> set[str]:
-        found = self.api.call("GET", self.api.path("pods"))["items"]
-        return {pod["metadata"]["name"] for pod in found}
+    def names(self, *, ending: bool = True) -> set[str]:
+        """Of all pods, or of those alone that nobody has asked the cluster to remove."""
+        found = [pod["metadata"] for pod in self.api.call("GET", self.api.path("pods"))["items"]]
+        return {pod["name"] for pod in found if ending or "deletionTimestamp" not in pod}
 
     def annotations(self) -> Iterator[tuple[str, dict[str, str]]]:
         for pod in self.api.call("GET", self.api.path("pods"))["items"]:
@@ -39,8 +40,11 @@ class Pods:
     def delete(self, name: str) -> None:
         self.api.call("DELETE", self.api.path("pods", name))
 
-    def wait_until_gone(self, name: str, timeout_s: float = 120) -> None:
-        wait_until(lambda: name not in self.names(), f"pod {name} is still there", timeout_s)
+    def wait_until_gone(self, *, kept: str = "") -> None:
+        """Until nothing of any pod but `kept` lives on. The object of a dead pod stays for up to a minute more: so often does
+        a kubelet look after the remains of containers.
+        """
+        wait_until(lambda: self.names(ending=False) <= {kept}, "a pod is still there", 30)
 
 
 class Request(NamedTuple):

@@ -154,5 +154,4 @@ class Node:
             f"--cni-cache-dir={self.folder}/cni-cache", "--make-iptables-util-chains=false",
             f"--pod-max-pids={MAX_PIDS}", "--feature-gates=SizeMemoryBackedVolumes=true",
             "--kube-api-qps=200", "--kube-api-burst=400", "--event-qps=0", "--max-pods=250",
-            "--sync-frequency=5s",
         ]  # fmt: skip

@@ -124,15 +124,15 @@ def test_a_second_reader_stores_nothing_twice(
     run: Run, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = record(run.id)
-    read = module._read
+    read = module.next_events
 
-    def read_and_be_overtaken(stale: Run, folder: Path) -> object:
-        batch = read(stale, folder)
-        monkeypatch.setattr(module, "_read", read)
-        ingest(run.id, folder)
+    def read_and_be_overtaken(path: Path, offset: int, last_seq: int) -> object:
+        batch = read(path, offset, last_seq)
+        monkeypatch.setattr(module, "next_events", read)
+        ingest(run.id, run_dir)
         return batch
 
-    monkeypatch.setattr(module, "_read", read_and_be_overtaken)
+    monkeypatch.setattr(module, "next_events", read_and_be_overtaken)
     assert ingest(run.id, run_dir) == 0
     run.refresh_from_db()
     assert Event.objects.filter(run=run).count() == run.last_seq

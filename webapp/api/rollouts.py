@@ -17,7 +17,8 @@ router = Router(tags=["rollouts"])
 
 class RolloutOut(Schema):
     id: UUID
-    run_id: UUID
+    run_id: UUID | None
+    evaluation_id: UUID | None
     group_id: UUID
     index: int
     task: str

@@ -3,13 +3,37 @@
 from typing import Any, ClassVar
 
 from django.db import models
+from django.db.models import Q
 
 
-class Group(models.Model):
-    """The rollouts of one task in one step."""
+class Belonging(models.Model):
+    """A row of a run or of an evaluation, of exactly one of them."""
+
+    run = models.ForeignKey(
+        "runs.Run", null=True, on_delete=models.CASCADE, related_name="%(class)ss"
+    )
+    evaluation = models.ForeignKey(
+        "evaluations.Evaluation", null=True, on_delete=models.CASCADE, related_name="%(class)ss"
+    )
+
+    class Meta:
+        abstract = True
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(run=None) ^ Q(evaluation=None), name="%(class)s_of_one"
+            )
+        ]
+
+    @property
+    def whole(self) -> Any:
+        """The run or the evaluation: both have a name, an end and a last_seq."""
+        return self.run or self.evaluation
+
+
+class Group(Belonging):
+    """The rollouts of one task in one step, or in an evaluation."""
 
     id = models.UUIDField(primary_key=True, editable=False)
-    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="groups")
     task = models.CharField(max_length=200)
     step = models.PositiveIntegerField()
     purpose = models.CharField(max_length=12)
@@ -21,7 +45,7 @@ class Group(models.Model):
     trained = models.BooleanField(null=True)
     """None until it is scored; False when no advantage was non-zero."""
 
-    class Meta:
+    class Meta(Belonging.Meta):
         indexes: ClassVar = [
             models.Index(fields=["run", "purpose", "step"]),
             models.Index(fields=["run", "task"]),
@@ -40,11 +64,10 @@ class RolloutQuerySet(models.QuerySet["Rollout"]):
         return self.filter(superseded=False, reward__isnull=False)
 
 
-class Rollout(models.Model):
+class Rollout(Belonging):
     """One attempt at a task."""
 
     id = models.UUIDField(primary_key=True, editable=False)
-    run = models.ForeignKey("runs.Run", on_delete=models.CASCADE, related_name="rollouts")
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="rollouts")
     index = models.PositiveIntegerField()
     task = models.CharField(max_length=200)
@@ -76,10 +99,11 @@ class Rollout(models.Model):
 
     objects: ClassVar[Any] = RolloutQuerySet.as_manager()
 
-    class Meta:
+    class Meta(Belonging.Meta):
         indexes: ClassVar = [
             models.Index(fields=["run", "purpose", "step"]),
             models.Index(fields=["run", "task"]),
+            models.Index(fields=["evaluation", "task"]),
         ]
         ordering: ClassVar = ["step", "index"]
 

@@ -19,11 +19,12 @@ TABS = ("transcript", "patch", "tests", "tokens", "raw")
 
 
 def group_page(request: HttpRequest, group_id: UUID) -> HttpResponse:
-    group = get_object_or_404(Group.objects.select_related("run"), pk=group_id)
+    group = get_object_or_404(Group.objects.select_related("run", "evaluation"), pk=group_id)
     rollouts = list(group.rollouts.order_by("index").prefetch_related("turns"))
     context = {
         "group": group,
-        "run": group.run,
+        "run": group.whole,
+        "evaluation": group.evaluation,
         "rollouts": rollouts,
         "siblings": siblings(rollouts),
         "patches": distinct_patches(rollouts),
@@ -39,7 +40,7 @@ def transcript_page(request: HttpRequest, rollout_id: UUID) -> HttpResponse:
         **_frame(rollout, "transcript"),
         "turns": [shown_turn(turn) for turn in rollout.turns.all()],
         "prompt": plain(rollout.group.prompt),
-        "last_seq": rollout.run.last_seq,
+        "last_seq": rollout.whole.last_seq,
     }
     return render(request, "rollouts/transcript.html", context)
 
@@ -92,7 +93,9 @@ def raw_page(request: HttpRequest, rollout_id: UUID) -> HttpResponse:
 
 
 def _rollout(rollout_id: UUID) -> Rollout:
-    return get_object_or_404(Rollout.objects.select_related("run", "group"), pk=rollout_id)
+    return get_object_or_404(
+        Rollout.objects.select_related("run", "evaluation", "group"), pk=rollout_id
+    )
 
 
 def _frame(rollout: Rollout, tab: str) -> dict[str, Any]:
@@ -104,8 +107,9 @@ def _frame(rollout: Rollout, tab: str) -> dict[str, Any]:
     return {
         "rollout": rollout,
         "group": rollout.group,
-        "run": rollout.run,
-        "live": rollout.in_flight and not rollout.superseded and rollout.run.is_live,
+        "run": rollout.whole,
+        "evaluation": rollout.evaluation,
+        "live": rollout.in_flight and not rollout.superseded and rollout.whole.is_live,
         "members": members,
         "previous": members[place - 1] if place else None,
         "next": members[place + 1] if place + 1 < len(members) else None,

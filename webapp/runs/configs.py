@@ -66,18 +66,20 @@ class ComparedField:
         return self.value != self.recipe_value
 
 
-def config_sections() -> list[ConfigSection]:
-    """The run's own fields first, then each section in the order of TrainConfig."""
+def config_sections(
+    whole: type[BaseModel] = TrainConfig, own_name: str = "run"
+) -> list[ConfigSection]:
+    """The fields of the whole itself first, then each section in its order."""
     own: list[ConfigField] = []
     sections: list[ConfigSection] = []
-    for name, info in TrainConfig.model_fields.items():
+    for name, info in whole.model_fields.items():
         kind = info.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             fields = [_field(f"{name}.{key}", key, item) for key, item in kind.model_fields.items()]
             sections.append(ConfigSection(name=name, help=kind.__doc__ or "", fields=fields))
         elif name not in HIDDEN:
             own.append(_field(name, name, info))
-    return [ConfigSection(name="run", help=TrainConfig.__doc__ or "", fields=own), *sections]
+    return [ConfigSection(name=own_name, help=whole.__doc__ or "", fields=own), *sections]
 
 
 def value_at(data: dict[str, Any], path: str) -> Any:

@@ -1,20 +1,21 @@
 """The forms of the `runs` pages: a whole run's configuration, and how the curves are drawn.
 
-`RunForm` has one field for each field of TrainConfig and leaves all judging to `trainer.config`, so
+`ConfigForm` has one field for each field of a configuration and leaves all judging to its parser, so
 that the page, the command line and the API refuse the same values with the same words.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.forms.boundfield import BoundField
 from django.http import QueryDict
 from django.urls import reverse_lazy
+from pydantic import BaseModel
 
 from trainer.config import ConfigError, TrainConfig, parse_config
-from webapp.runs import practice
+from webapp.runs import placement, practice
 from webapp.runs.charts import Axes
 from webapp.runs.configs import ConfigField, ConfigSection, config_sections, shown, value_at
 
@@ -80,14 +81,20 @@ class NamesField(forms.Field):
         return [name.strip() for name in (value or "").split(",") if name.strip()]
 
 
-class RunForm(forms.Form):
-    """Name and configuration of a new run. After `is_valid()`, `config` is its TrainConfig."""
+class ConfigForm(forms.Form):
+    """A name and every field of a configuration. After `is_valid()`, `config` is that configuration."""
 
+    whole: ClassVar[type[BaseModel]]
+    main: ClassVar[tuple[str, ...]]
+    """Fields that are shown first."""
+    queue: ClassVar[str]
+    adapt: ClassVar[dict[str, Any]] = {}
+    """Attributes of the field that chooses the taskset."""
     name = forms.CharField(
         max_length=120,
         widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "off"}),
     )
-    config: TrainConfig
+    config: Any
     """Missing while a field of it is wrong."""
 
     def __init__(
@@ -96,11 +103,19 @@ class RunForm(forms.Form):
         """`base` fills the form; `recipe` is what its values are compared with."""
         super().__init__(data, initial={"name": name}, prefix=None, label_suffix="")
         self.recipe, self.base = recipe, base
-        for section in config_sections():
+        for section in self.sections():
             for field in section.fields:
                 self.fields[field.path] = _form_field(field, value_at(base, field.path))
         self.fields[TASKSET] = self._taskset_field()
-        self.backends = practice.backend_offers()
+        self.backends = practice.backend_offers(self.queue)
+
+    @classmethod
+    def sections(cls) -> list[ConfigSection]:
+        return config_sections(cls.whole)
+
+    def judge(self, data: dict[str, Any]) -> tuple[Any, list[tuple[str, str]]]:
+        """The configuration, and what is wrong with it beyond that. Raises ConfigError."""
+        raise NotImplementedError
 
     def clean(self) -> dict[str, Any]:
         values = self.cleaned_data
@@ -108,12 +123,11 @@ class RunForm(forms.Form):
             "recipe": self.base["recipe"],
             "description": self.base["description"],
         }
-        for path in self.fields:
-            if path != "name" and path in values:
+        for path in (field.path for section in self.sections() for field in section.fields):
+            if path in values:
                 _put(data, path, values[path])
         try:
-            config = parse_config(data)
-            found = list(practice.problems(config))
+            config, found = self.judge(data)
         except ConfigError as error:
             found = error.problems
         if not found:
@@ -132,18 +146,18 @@ class RunForm(forms.Form):
             required=False,
             initial=plain.initial,
             choices=practice.taskset_choices(current),
-            widget=forms.Select(attrs={"class": "form-select", **_ADAPT}),
+            widget=forms.Select(attrs={"class": "form-select", **self.adapt}),
         )
 
     def main_fields(self) -> list[FormField]:
-        """In the order of MAIN_FIELDS."""
-        main = [field for field in self._all_fields() if field.config.path in MAIN_FIELDS]
-        return sorted(main, key=lambda field: MAIN_FIELDS.index(field.config.path))
+        """In the order of `main`."""
+        main = [field for field in self._all_fields() if field.config.path in self.main]
+        return sorted(main, key=lambda field: self.main.index(field.config.path))
 
     def folded_sections(self) -> list[FormSection]:
         sections = []
-        for section in config_sections():
-            folded = [f for f in section.fields if f.path not in MAIN_FIELDS]
+        for section in self.sections():
+            folded = [f for f in section.fields if f.path not in self.main]
             if folded:
                 fields = [self._form_field(field) for field in folded]
                 sections.append(FormSection(section=section, fields=fields))
@@ -153,7 +167,7 @@ class RunForm(forms.Form):
         return [field for field in self._all_fields() if field.differs]
 
     def _all_fields(self) -> Iterator[FormField]:
-        for section in config_sections():
+        for section in self.sections():
             yield from (self._form_field(field) for field in section.fields)
 
     def _form_field(self, field: ConfigField) -> FormField:
@@ -164,6 +178,19 @@ class RunForm(forms.Form):
             recipe_value=shown(recipe_value),
             differs=not _same(field, bound.value(), recipe_value),
         )
+
+
+class RunForm(ConfigForm):
+    """Name and configuration of a new run, a TrainConfig."""
+
+    whole = TrainConfig
+    main = MAIN_FIELDS
+    queue = placement.QUEUE
+    adapt = _ADAPT
+
+    def judge(self, data: dict[str, Any]) -> tuple[TrainConfig, list[tuple[str, str]]]:
+        config = parse_config(data)
+        return config, list(practice.problems(config))
 
 
 def fit_to_taskset(data: QueryDict, base: dict[str, Any]) -> tuple[QueryDict, list[str]]:

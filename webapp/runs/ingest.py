@@ -6,34 +6,25 @@ loses nothing. What the events mean is in `projection`; where the process is, in
 """
 
 import logging
-from itertools import islice
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
-from django.core.files import File
-from django.core.files.storage import default_storage
 from django.db import transaction
-from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from trainer.events import EVENT, EVENTS_FILE, AnyEvent, RolloutFinished, read_events
+from trainer.events import EVENTS_FILE, AnyEvent, RolloutFinished
 from webapp.rollouts.models import Rollout
 from webapp.runs import feed
+from webapp.runs.event_files import IngestError as IngestError
+from webapp.runs.event_files import next_events, store_files
 from webapp.runs.models import Event, Run
 from webapp.runs.projection import project
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH = 500
-"""Events in one transaction."""
 PROJECTED = ("attempt", "current_step", "started_at", "alarms", "resting")
 """Fields of a run that its events decide."""
-
-
-class IngestError(Exception):
-    """The event file says what no run says; the message names file, place and fault."""
 
 
 def ingest(run_id: UUID, run_dir: Path, *, copy_files: bool = True) -> int:
@@ -50,11 +41,11 @@ def ingest(run_id: UUID, run_dir: Path, *, copy_files: bool = True) -> int:
 
 def _ingest_batch(run_id: UUID, run_dir: Path, copy_files: bool) -> int:
     run = Run.objects.get(id=run_id)
-    batch = _read(run, run_dir)
+    batch = next_events(run_dir / EVENTS_FILE, run.ingest_offset, run.last_seq)
     if not batch:
         return 0
     files = {
-        event.rollout: _store_files(run, run_dir, event, copy_files)
+        event.rollout: store_files(f"runs/{run.id}", run_dir, event, copy_files)
         for _, event in batch
         if isinstance(event, RolloutFinished)
     }
@@ -62,39 +53,6 @@ def _ingest_batch(run_id: UUID, run_dir: Path, copy_files: bool) -> int:
         return 0
     _tell(run.id, run.last_seq)
     return len(batch)
-
-
-def _read(run: Run, run_dir: Path) -> list[tuple[int, AnyEvent]]:
-    """The next lines, each with the offset after it; empty when there is no file or nothing new."""
-    path = run_dir / EVENTS_FILE
-    if not path.exists():
-        return []
-    try:
-        batch = list(islice(read_events(path, run.ingest_offset), MAX_BATCH))
-    except ValidationError as error:
-        raise IngestError(f"{path}: after byte {run.ingest_offset}: {error}") from error
-    for expected, (_, event) in enumerate(batch, start=run.last_seq + 1):
-        if event.seq != expected:
-            raise IngestError(f"{path}: seq {event.seq} where {expected} should be")
-    return [(offset, _storable(event)) for offset, event in batch]
-
-
-def _storable(event: AnyEvent) -> AnyEvent:
-    """PostgreSQL has no NUL in text: an agent's NUL is stored as the picture of one."""
-    written = event.model_dump_json()
-    if "\\u0000" not in written:
-        return event
-    return EVENT.validate_python(_without_nul(event.model_dump()))
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", "\N{SYMBOL FOR NULL}")
-    if isinstance(value, dict):
-        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nul(item) for item in value]
-    return value
 
 
 def _write(run: Run, batch: list[tuple[int, AnyEvent]], files: dict[UUID, dict[str, str]]) -> bool:
@@ -119,26 +77,6 @@ def _write(run: Run, batch: list[tuple[int, AnyEvent]], files: dict[UUID, dict[s
 def _row(run: Run, event: AnyEvent) -> Event:
     payload = event.model_dump(mode="json", exclude={"seq", "time", "type"})
     return Event(run=run, seq=event.seq, time=event.time, type=event.type, payload=payload)
-
-
-def _store_files(
-    run: Run, run_dir: Path, event: RolloutFinished, copy_files: bool
-) -> dict[str, str]:
-    """Copy the files an event names to the default storage. Kind -> name there, of those it has."""
-    names = {}
-    for kind, relative in event.files.items():
-        source = (run_dir / relative).resolve()
-        name = f"runs/{run.id}/{relative}"
-        if not source.is_relative_to(run_dir.resolve()):
-            raise IngestError(f"event {event.seq}: file {relative} is outside the run's folder")
-        if default_storage.exists(name):
-            names[kind] = name
-        elif copy_files and source.is_file():
-            with source.open("rb") as content:
-                names[kind] = default_storage.save(name, File(content))
-        else:
-            logger.warning("run %s: file %s of event %d is missing", run.id, relative, event.seq)
-    return names
 
 
 def _tell(run_id: UUID, last_seq: int) -> None:

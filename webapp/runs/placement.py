@@ -28,9 +28,13 @@ def obstacle(run: Run, worker: Worker) -> str:
     return ""
 
 
+def workers_of(queue: str) -> list[Worker]:
+    """Those online that serve the queue."""
+    return [worker for worker in Worker.objects.online() if queue in worker.queues]
+
+
 def train_workers() -> list[Worker]:
-    """Those online that train."""
-    return [worker for worker in Worker.objects.online() if QUEUE in worker.queues]
+    return workers_of(QUEUE)
 
 
 def idle_train_workers() -> list[Worker]:

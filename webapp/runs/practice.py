@@ -30,9 +30,9 @@ class BackendOffer:
     """What a machine without it is missing, and how to get it."""
 
 
-def backend_offers() -> list[BackendOffer]:
-    """Every backend, with the workers online for training that have it."""
-    workers = placement.train_workers()
+def backend_offers(queue: str = placement.QUEUE) -> list[BackendOffer]:
+    """Every backend, with the workers online for the queue that have it."""
+    workers = placement.workers_of(queue)
     return [
         BackendOffer(
             name=name,

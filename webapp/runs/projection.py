@@ -4,6 +4,7 @@ Applied in order of seq, each event once; the same file always gives the same ro
 """
 
 from functools import singledispatch
+from typing import Any
 
 from django.db.models import Q
 
@@ -118,13 +119,17 @@ def _(event: TasksResting, run: Run) -> None:
 
 @project.register
 def _(event: RolloutStarted, run: Run) -> None:
+    begin_rollout(event, run=run, attempt=run.attempt)
+
+
+def begin_rollout(event: RolloutStarted, **whole: Any) -> None:
+    """A rollout of `whole`, a run or an evaluation, and its group's first one brings the group."""
     shared = {
-        "run": run,
         "task": event.task,
         "step": event.step,
         "purpose": event.purpose,
-        "attempt": run.attempt,
         "policy_version": event.policy_version,
+        **whole,
     }
     group, _ = Group.objects.get_or_create(
         id=event.group, defaults=shared | {"prompt": event.prompt}
@@ -139,21 +144,29 @@ def _(event: RolloutStarted, run: Run) -> None:
 
 @project.register
 def _(event: TurnEnded, run: Run) -> None:
+    add_turn(event)
+
+
+def add_turn(event: TurnEnded) -> None:
     turn = event.turn.model_dump(exclude={"action"})
     action = event.turn.action
     if action:
         turn |= {"tool": action.tool[:80], "arguments": action.arguments}
     Turn.objects.create(rollout_id=event.rollout, time=event.time, **turn)
-    run.rollouts.filter(id=event.rollout).update(num_turns=event.turn.index + 1)
+    Rollout.objects.filter(id=event.rollout).update(num_turns=event.turn.index + 1)
 
 
 @project.register
 def _(event: RolloutFinished, run: Run) -> None:
+    end_rollout(event)
+
+
+def end_rollout(event: RolloutFinished) -> None:
     """Files are left to `ingest`, which knows where they went."""
     told = event.model_dump(
         exclude={"seq", "time", "type", "rollout", "group", "task", "step", "purpose", "files"}
     )
-    run.rollouts.filter(id=event.rollout).update(finished_at=event.time, **told)
+    Rollout.objects.filter(id=event.rollout).update(finished_at=event.time, **told)
 
 
 @project.register

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
+from webapp.evaluations import lifecycle as evaluations
 from webapp.runs import lifecycle
 from webapp.sandboxes import sweeps
 from webapp.tasksets import validations
@@ -136,6 +137,7 @@ def _reap() -> None:
     """A database that is away is no reason to take the pages and the training down."""
     try:
         lifecycle.reap()
+        evaluations.reap()
         validations.reap()
         sweeps.keep_up()
     except DatabaseError as error:

@@ -8,7 +8,6 @@ import logging
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID
@@ -18,17 +17,14 @@ from django.db import transaction
 from django.db.models import F
 
 from sandbox.events import EVENTS_FILE, AnyEvent, Finished, TaskJudged, read_events
-from webapp.runs import processes
+from webapp.runs import processes, watched
 from webapp.tasksets import validations
 from webapp.tasksets.models import Task, Validation, ValidationStatus
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.5
-RENEW_S = 5.0
 GRACE_S = 30.0
 """A stopped process finishes the gradings under way; after this it is killed."""
-OUTPUT_FILE = "output.log"
 
 
 def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None:
@@ -43,8 +39,23 @@ def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None
     processes.sweep(validation_id)
     begin_reading(validation, folder)
     process = start(validation, folder)
+    last: Finished | None = None
+
+    def look() -> None:
+        nonlocal last
+        last = store_events(validation, folder) or last
+        validation.refresh_from_db(fields=["status"])
+
     try:
-        last = _watch(process, validation, lease, folder, shutdown)
+        kept = watched.watch(
+            process,
+            look=look,
+            renew=lambda: validations.renew(validation_id, lease),
+            stop_wanted=lambda: validation.status == ValidationStatus.STOPPING or shutdown.is_set(),
+            grace_s=GRACE_S,
+        )
+        if not kept:
+            logger.warning("validation %s: another worker took it over", validation_id)
     finally:
         processes.sweep(validation_id)
         process.wait()
@@ -54,7 +65,7 @@ def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None
     if shutdown.is_set() and cut_short and validations.requeue(validation_id, lease, reason):
         return
     if last is None:
-        words = _last_words(folder)
+        words = watched.last_words(folder)
         reason = f"Its process ended with exit code {process.returncode}: {words}"
         validations.settle(validation_id, lease, ValidationStatus.FAILED, reason)
     else:
@@ -62,48 +73,10 @@ def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None
 
 
 def start(validation: Validation, folder: Path) -> subprocess.Popen[bytes]:
-    """The process, in a session of its own and marked as this validation's."""
     command = [sys.executable, "-m", "sandbox.validate", validation.taskset.source]
     command += ["--out", str(folder), "--runs", str(validation.runs)]
     command += ["--backend", validation.backend]
-    with (folder / OUTPUT_FILE).open("wb") as output:
-        return subprocess.Popen(
-            command,
-            cwd=settings.BASE_DIR,
-            env=settings.CHILD_ENVIRONMENT | {processes.MARK: str(validation.id)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def _watch(
-    process: subprocess.Popen[bytes],
-    validation: Validation,
-    lease: UUID,
-    folder: Path,
-    shutdown: threading.Event,
-) -> Finished | None:
-    """Until the process ends, or the lease is lost: its last event, if it has told it."""
-    renewed_at, asked_at = time.monotonic(), 0.0
-    last: Finished | None = None
-    while process.poll() is None:
-        time.sleep(POLL_S)
-        last = store_events(validation, folder) or last
-        validation.refresh_from_db(fields=["status"])
-        if time.monotonic() - renewed_at > RENEW_S:
-            renewed_at = time.monotonic()
-            if not validations.renew(validation.id, lease):
-                logger.warning("validation %s: another worker took it over", validation.id)
-                return last
-        if validation.status == ValidationStatus.STOPPING or shutdown.is_set():
-            if not asked_at:
-                asked_at = time.monotonic()
-                process.terminate()
-            elif time.monotonic() - asked_at > GRACE_S:
-                process.kill()
-    return last
+    return watched.start(command, folder, validation.id)
 
 
 def begin_reading(validation: Validation, folder: Path) -> None:
@@ -139,8 +112,3 @@ def _store(validation: Validation, event: TaskJudged) -> None:
     verdict = {"valid": event.accepted, "reason": event.reason, "runs": event.runs}
     tasks = Task.objects.filter(taskset=validation.taskset_id, task_id=event.task_id)
     tasks.update(validation=verdict)
-
-
-def _last_words(folder: Path) -> str:
-    lines = (folder / OUTPUT_FILE).read_text(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,19 @@
+// The pages of evaluations: draws the curves, and asks for them again whenever the header of a live one was refreshed.
+
+import { draw } from "./charts.js";
+
+const charts = document.getElementById("charts");
+let figures = JSON.parse(document.getElementById("figures").textContent);
+
+async function refetch() {
+  const answer = await fetch(charts.dataset.url).catch(() => null);
+  if (!answer?.ok) return;
+  figures = (await answer.json()).figures;
+  draw(figures, "");
+}
+
+addEventListener("DOMContentLoaded", () => draw(figures, ""));
+document.addEventListener("theme:changed", () => draw(figures, ""));
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.target.id === "evaluation-header") refetch();
+});

@@ -1,0 +1,100 @@
+"""Evaluations over the API: launched by one call, watched, read, cancelled."""
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from sandbox.task import load_taskset
+from tests.trainer.scripted_endpoint import ScriptedEndpoint
+from trainer.events import EVENT
+from webapp.api.models import ApiToken
+from webapp.evaluations.jobs import run_shard
+from webapp.evaluations.models import Evaluation
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(settings, tmp_path: Path) -> None:
+    settings.EVALUATIONS_DIR = tmp_path / "evaluations"
+
+
+def script_of(user: User) -> Client:
+    return Client(headers={"authorization": f"Bearer {ApiToken.issue(user, 'script')}"})
+
+
+def post(client: Client, path: str, data: dict[str, Any] | None = None) -> Any:
+    return client.post(path, data or {}, content_type="application/json")
+
+
+def test_one_call_launches_it_and_the_rest_is_read(alice: User, bob: User) -> None:
+    api = script_of(alice)
+    with ScriptedEndpoint(load_taskset("starter").tasks) as endpoint:
+        changes = {
+            "model": {"path": "m", "endpoint": endpoint.url},
+            "tasks": {"split": "all", "only": ["bonus-points", "budget-left"]},
+            "rollout": {"group_size": 2, "max_turn_tokens": 400, "max_response_tokens": 1000},
+        }
+        answer = post(api, "/api/evaluations", {"name": "by a script", "changes": changes})
+        assert answer.status_code == 201
+        told = answer.json()
+        assert (told["status"], told["owner"], told["num_scored"]) == ("queued", "alice", 0)
+        run_shard(Evaluation.objects.get().shards.get().id)
+    path = f"/api/evaluations/{told['id']}"
+    told = api.get(path).json()
+    assert (told["status"], told["num_tasks"]) == ("finished", 2)
+    assert (told["num_wanted"], told["num_scored"]) == (4, 4)
+    results = api.get(f"{path}/results").json()
+    assert results["total"] == len(results["results"]) == 4
+    mean = sum(row["reward"] for row in results["results"]) / 4
+    assert results["pass_at_1"]["value"] == results["curves"]["pass@k"][0] == mean
+    assert results["pass_at_1"]["low"] <= mean <= results["pass_at_1"]["high"]
+    one = api.get(f"{path}/results?task=starter/budget-left&limit=1").json()
+    assert (one["total"], len(one["results"])) == (2, 1)
+    assert api.get(f"/api/rollouts/{one['results'][0]['id']}").json()["evaluation_id"] == told["id"]
+    events = api.get(f"{path}/events?after=1&limit=3").json()
+    assert [EVENT.validate_python(event).seq for event in events["events"]] == [2, 3, 4]
+    assert events["last_seq"] == 4
+    assert post(script_of(bob), f"{path}/cancel").status_code == 403
+    assert post(api, f"{path}/cancel").status_code == 409
+    assert post(api, f"{path}/resume").status_code == 409
+    listed = api.get("/api/evaluations?status=finished").json()
+    assert [row["name"] for row in listed["evaluations"]] == ["by a script"]
+
+
+def test_a_queued_one_is_cancelled_and_resumed(alice: User) -> None:
+    api = script_of(alice)
+    told = post(api, "/api/evaluations", {"num_shards": 3}).json()
+    path = f"/api/evaluations/{told['id']}"
+    assert len(told["shards"]) == 3
+    cancelled = post(api, f"{path}/cancel").json()
+    assert (cancelled["status"], cancelled["reason"]) == ("stopped", "Stopped by alice.")
+    assert post(api, f"{path}/resume").json()["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({"recipe": "nonsense"}, "recipe"),
+        ({"changes": {"rollout": {"group_size": 0}}}, "rollout.group_size"),
+        ({"changes": {"nonsense": {}}}, "nonsense"),
+    ],
+)
+def test_what_is_wrong_is_told_by_field(alice: User, data: dict[str, Any], field: str) -> None:
+    answer = post(script_of(alice), "/api/evaluations", data)
+    assert answer.status_code == 422
+    assert [problem["field"] for problem in answer.json()["problems"]] == [field]
+
+
+def test_strangers_and_unknown_ids(alice: User) -> None:
+    assert Client().get("/api/evaluations").status_code == 401
+    assert post(Client(), "/api/evaluations").status_code == 401
+    api = script_of(alice)
+    for path in ("", "/results", "/events"):
+        assert api.get(f"/api/evaluations/{uuid4()}{path}").status_code == 404
+    for action in ("cancel", "resume"):
+        assert post(api, f"/api/evaluations/{uuid4()}/{action}").status_code == 404

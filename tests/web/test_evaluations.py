@@ -1,0 +1,392 @@
+"""Evaluations from their pages: launch, the real process behind a scripted endpoint, crashes, stop, and what the pages show."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import tomli_w
+from django.contrib.auth.models import User
+from django.db import connections
+from django.test import Client
+from django.utils import timezone
+
+from sandbox.task import load_taskset
+from tests.trainer.scripted_endpoint import ScriptedEndpoint
+from trainer.evaluate import main as evaluate
+from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
+from trainer.results import read_results, rewards_by_task
+from webapp.evaluations import lifecycle, supervise
+from webapp.evaluations.jobs import run_shard
+from webapp.evaluations.models import Evaluation, EvaluationStatus, Shard, ShardEvent
+from webapp.evaluations.overview import solve_rates
+from webapp.evaluations.replay import replay
+from webapp.rollouts.models import Rollout
+from webapp.runs import processes
+from webapp.tasksets.load import load
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NAMES = ["bonus-points", "budget-left", "class-average", "count-the-sheep"]
+UNKNOWN = UUID(int=1)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(settings, tmp_path: Path) -> None:
+    settings.EVALUATIONS_DIR = tmp_path / "evaluations"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[ScriptedEndpoint]:
+    with ScriptedEndpoint(load_taskset("starter").tasks) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(endpoint: ScriptedEndpoint) -> Iterator[None]:
+    script = endpoint.script
+    yield
+    endpoint.script = script
+    endpoint.answering.set()
+
+
+@pytest.fixture(scope="module")
+def config(endpoint: ScriptedEndpoint) -> EvalConfig:
+    return parse_evaluation(
+        {
+            "model": {"path": "their/model", "endpoint": endpoint.url},
+            "tasks": {"split": "all", "only": NAMES},
+            "rollout": {"group_size": 2, "prompt": "starter", "concurrency": 4},
+            "engine": {"max_model_len": 40000},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def recorded(config: EvalConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an evaluation that was made in a shell, in two shards."""
+    folder: Path = tmp_path_factory.mktemp("recorded")
+    (folder / EVAL_FILE).write_text(tomli_w.dumps(config.model_dump(mode="json")))
+    for number in (1, 2):
+        assert evaluate([str(folder), "--shard", f"{number}/2"]) == 0
+    return folder
+
+
+@pytest.fixture
+def evaluation(config: EvalConfig, alice: User) -> Evaluation:
+    """Queued in two shards, of alice."""
+    return lifecycle.launch(config=config, name="held out", owner=alice, num_shards=2)
+
+
+@pytest.fixture
+def done(recorded: Path) -> Evaluation:
+    return replay(recorded, name="held out")
+
+
+def in_thread(work: Callable[[], None]) -> threading.Thread:
+    """Started, and its database connection closed at its end."""
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def test_an_evaluation_runs_in_shards_to_its_end(evaluation: Evaluation, settings) -> None:
+    for shard in evaluation.shards.all():
+        run_shard(shard.id)
+    evaluation.refresh_from_db()
+    assert evaluation.status == EvaluationStatus.FINISHED
+    results = read_results(settings.EVALUATIONS_DIR / str(evaluation.id))
+    rows = evaluation.counted_rollouts().order_by("task", "index")
+    assert [(r.task, r.index, r.id, r.reward) for r in rows] == [
+        (r.task, r.index, r.rollout, r.reward) for r in results
+    ]
+    assert len(results) == len(NAMES) * 2
+    assert {r.reward for r in results} == {0.0, 1.0}
+    last_seq = evaluation.last_seq
+    assert sum(shard.events.count() for shard in evaluation.shards.all()) == last_seq
+    assert evaluation.started_at
+    assert evaluation.finished_at
+    # a job that comes twice does nothing
+    for shard in evaluation.shards.all():
+        run_shard(shard.id)
+    assert evaluation.last_seq == last_seq
+
+
+def test_a_killed_process_goes_on_and_every_rollout_is_there_once(
+    config: EvalConfig, alice: User
+) -> None:
+    evaluation = lifecycle.launch(config=config, name="killed", owner=alice)
+    shard = evaluation.shards.get()
+
+    def kill() -> None:
+        scored = Rollout.objects.filter(evaluation=evaluation).exclude(reward=None)
+        wait_until(scored.exists)
+        for process in processes._marked(supervise.mark_of(shard)):
+            process.kill()
+
+    killer = in_thread(kill)
+    run_shard(shard.id)
+    killer.join()
+    evaluation.refresh_from_db()
+    assert evaluation.status == EvaluationStatus.FINISHED
+    types = list(shard.events.values_list("type", flat=True))
+    assert (types.count("started"), types.count("resumed"), types.count("finished")) == (1, 1, 1)
+    places = list(evaluation.counted_rollouts().values_list("task", "index"))
+    assert len(set(places)) == len(places) == len(NAMES) * 2
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if happened():
+            return
+        threading.Event().wait(0.05)
+    pytest.fail("it did not happen")
+
+
+def test_another_machine_takes_over_and_goes_on_from_the_rows(
+    done: Evaluation, endpoint: ScriptedEndpoint, settings, tmp_path: Path
+) -> None:
+    shard = done.shards.get(number=1)
+    first = Rollout.objects.filter(evaluation=done, task=shard.tasks[0]).order_by("index").first()
+    expected = dict(done.counted_rollouts().values_list("id", "reward"))
+    # as if its worker had died before the last rollout, on a disk that nobody else sees
+    cut = ShardEvent.objects.filter(shard=shard, payload__rollout=str(first.id)).latest("seq")
+    lost = shard.events.filter(seq__gte=cut.seq)
+    gone = {UUID(r) for r in lost.values_list("payload__rollout", flat=True) if r}
+    Rollout.objects.filter(id__in=gone).delete()
+    lost.delete()
+    Shard.objects.filter(id=shard.id).update(
+        status=EvaluationStatus.RUNNING,
+        host="another",
+        last_seq=cut.seq - 1,
+        lease=uuid4(),
+        lease_expires_at=timezone.now() - timedelta(seconds=1),
+    )
+    settings.EVALUATIONS_DIR = tmp_path / "here"
+    lifecycle.reap()
+    asked = len(endpoint.requests)
+    run_shard(shard.id)
+    done.refresh_from_db()
+    assert done.status == EvaluationStatus.FINISHED
+    rewards = dict(done.counted_rollouts().values_list("id", "reward"))
+    kept = {rollout: reward for rollout, reward in expected.items() if rollout not in gone}
+    assert kept.items() <= rewards.items()
+    assert len(rewards) == len(expected)
+    assert asked < len(endpoint.requests) <= asked + 2 * len(gone)
+    shard.refresh_from_db()
+    assert list(shard.events.values_list("seq", flat=True)) == list(range(1, shard.last_seq + 1))
+
+
+def test_a_stop_ends_it_and_it_can_go_on(
+    config: EvalConfig, alice: User, endpoint: ScriptedEndpoint, client: Client
+) -> None:
+    endpoint.answering.clear()
+    evaluation = lifecycle.launch(config=config, name="stopped", owner=alice)
+    shard = evaluation.shards.get()
+    job = in_thread(lambda: run_shard(shard.id))
+    wait_until(lambda: Rollout.objects.filter(evaluation=evaluation).count() == 4)
+    client.force_login(alice)
+    answer = client.post(f"/evaluations/{evaluation.id}/stop/", follow=True)
+    assert "Stopping" in answer.content.decode()
+    job.join(30)
+    assert not job.is_alive()
+    evaluation.refresh_from_db()
+    assert (evaluation.status, evaluation.reason) == ("stopped", "Stopped by alice.")
+    endpoint.answering.set()
+    client.post(f"/evaluations/{evaluation.id}/resume/")
+    run_shard(evaluation.shards.get().id)
+    evaluation.refresh_from_db()
+    assert evaluation.status == EvaluationStatus.FINISHED
+    scored = evaluation.counted_rollouts().exclude(reward=None)
+    assert scored.count() == evaluation.counted_rollouts().count() == len(NAMES) * 2
+
+
+def test_a_taskset_that_is_not_there_fails_with_the_reason(config: EvalConfig, alice: User) -> None:
+    data = config.model_dump(mode="json")
+    data["tasks"]["taskset"] = "nowhere"
+    evaluation = lifecycle.launch(config=parse_evaluation(data), name="lost", owner=alice)
+    run_shard(evaluation.shards.get().id)
+    evaluation.refresh_from_db()
+    assert evaluation.status == EvaluationStatus.FAILED
+    assert "taskset 'nowhere'" in evaluation.reason
+
+
+PAGES = [
+    "",
+    "?show=sometimes&q=bonus&sort=rate",
+    "?show=never&sort=-rate",
+    "header/",
+    "tasks/",
+    "figures.json",
+]
+
+
+def addresses(evaluation: Evaluation) -> list[str]:
+    rollout = evaluation.counted_rollouts().filter(reward=1).first()
+    return [
+        "/evaluations/",
+        "/evaluations/?status=finished&q=held",
+        "/evaluations/new/",
+        "/evaluations/new/?recipe=deepswe",
+        *(f"/evaluations/{evaluation.pk}/{page}" for page in PAGES),
+        f"/evaluations/compare/?first={evaluation.pk}&second={evaluation.pk}",
+        f"/groups/{rollout.group_id}/",
+        *(
+            f"/rollouts/{rollout.pk}/{page}"
+            for page in ("", "patch/", "tests/", "tokens/", "raw/", "turns/1/")
+        ),
+        f"/tasks/{rollout.task}/",
+    ]
+
+
+def test_every_page_works_within_its_queries_for_who_is_signed_in(
+    client: Client, bob: User, done: Evaluation, django_assert_max_num_queries: Callable
+) -> None:
+    load("starter")
+    for address in addresses(done):
+        assert client.get(address).status_code == 302, address
+    client.force_login(bob)
+    for address in addresses(done):
+        with django_assert_max_num_queries(18):
+            response = client.get(address)
+        assert response.status_code == 200, address
+
+
+def test_the_page_shows_what_the_rollouts_say(
+    client: Client, bob: User, done: Evaluation, recorded: Path
+) -> None:
+    client.force_login(bob)
+    page = client.get(f"/evaluations/{done.pk}/").content.decode()
+    rewards = rewards_by_task(read_results(recorded))
+    mean = sum(sum(values) for values in rewards.values()) / 8
+    assert f"{100 * mean:.1f} %" in page
+    assert "pass@2" in page
+    assert solve_rates(done) == {task: sum(values) / 2 for task, values in rewards.items()}
+    for rollout in done.counted_rollouts():
+        assert f"/rollouts/{rollout.pk}/" in page
+    rollout = client.get(f"/rollouts/{done.counted_rollouts().first().pk}/").content.decode()
+    assert f"/evaluations/{done.pk}/" in rollout
+    figures = client.get(f"/evaluations/{done.pk}/figures.json").json()["figures"]
+    names = {trace["name"] for trace in figures["curves"]["data"]}
+    assert names == {"pass@k", "best@k, vote", "best@k, shortest patch"}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"/evaluations/{UNKNOWN}/{page}" for page in PAGES),
+        "/evaluations/new/?recipe=nonsense",
+        "/evaluations/new/?run=nonsense",
+        f"/evaluations/new/?run={UNKNOWN}",
+        "/evaluations/compare/?first=nonsense",
+        f"/evaluations/compare/?first={UNKNOWN}&second={UNKNOWN}",
+    ],
+)
+def test_what_is_not_there_is_404(client: Client, bob: User, address: str) -> None:
+    client.force_login(bob)
+    assert client.get(address).status_code == 404
+
+
+def test_only_the_owner_and_staff_stop_and_resume(
+    client: Client, bob: User, evaluation: Evaluation
+) -> None:
+    client.force_login(bob)
+    page = client.get(f"/evaluations/{evaluation.pk}/").content.decode()
+    assert "Stop the evaluation" not in page
+    assert "none is online for the queue evaluate" in page
+    for action in ("stop", "resume"):
+        assert client.post(f"/evaluations/{evaluation.pk}/{action}/").status_code == 403
+    bob.is_staff = True
+    bob.save()
+    client.post(f"/evaluations/{evaluation.pk}/stop/")
+    evaluation.refresh_from_db()
+    assert (evaluation.status, evaluation.reason) == ("stopped", "Stopped by bob.")
+
+
+def form_data(config: EvalConfig, **changes: Any) -> dict[str, Any]:
+    """The configuration as the form sends it."""
+    data: dict[str, Any] = {"recipe": "starter", "name": "from the page", "num_shards": "2"}
+    for section, value in config.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            data |= {f"{section}.{name}": _sent(item) for name, item in value.items()}
+        elif section not in ("recipe", "description"):
+            data[section] = _sent(value)
+    return data | changes
+
+
+def _sent(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "on" if value else ""
+    return value if isinstance(value, list) else str(value)
+
+
+def test_the_form_launches_what_it_says(client: Client, alice: User, config: EvalConfig) -> None:
+    client.force_login(alice)
+    data = form_data(config, **{"tasks.only": ", ".join(NAMES)})
+    answer = client.post("/evaluations/new/", data)
+    evaluation = Evaluation.objects.get()
+    assert answer["Location"] == f"/evaluations/{evaluation.pk}/"
+    told = config.model_dump(mode="json") | {"recipe": "starter"}
+    told["description"] = evaluation.config["description"]
+    assert evaluation.config == told
+    assert (evaluation.name, evaluation.owner, evaluation.shards.count()) == (
+        "from the page",
+        alice,
+        2,
+    )
+
+
+def test_the_form_says_what_is_wrong_beside_the_field(
+    client: Client, alice: User, config: EvalConfig
+) -> None:
+    client.force_login(alice)
+    wrong = {"rollout.group_size": "0", "engine.max_model_len": "10", "num_shards": "99"}
+    answer = client.post("/evaluations/new/", form_data(config, **wrong))
+    assert answer.status_code == 422
+    page = answer.content.decode()
+    assert "greater than or equal to 1" in page
+    assert "less than or equal to 64" in page
+    assert not Evaluation.objects.exists()
+
+
+def test_an_evaluation_from_a_shell_is_shown_as_it_was(
+    client: Client, bob: User, done: Evaluation, recorded: Path
+) -> None:
+    client.force_login(bob)
+    figures = client.get(f"/evaluations/{done.pk}/figures.json").content
+    rollouts = list(done.counted_rollouts().order_by("id").values("id", "reward", "patch", "task"))
+    Evaluation.objects.all().delete()
+    again = replay(recorded, name="again", copy_files=True)
+    assert (again.pk, again.name, again.status) == (done.pk, "again", "finished")
+    assert list(
+        again.counted_rollouts().order_by("id").values("id", "reward", "patch", "task")
+    ) == (rollouts)
+    assert client.get(f"/evaluations/{again.pk}/figures.json").content == figures
+
+
+def test_two_are_compared_on_the_tasks_that_they_share(
+    client: Client, bob: User, done: Evaluation, config: EvalConfig, endpoint: ScriptedEndpoint
+) -> None:
+    endpoint.script = lambda task, seed: ["<function=finish>\n"]
+    data = config.model_dump(mode="json")
+    data["tasks"]["only"] = NAMES[:3]
+    other = lifecycle.launch(config=parse_evaluation(data), name="idle", owner=bob)
+    run_shard(other.shards.get().id)
+    client.force_login(bob)
+    page = client.get(f"/evaluations/compare/?first={done.pk}&second={other.pk}").content.decode()
+    assert "paired bootstrap over 3 tasks" in page
+    lost = [task for task, rate in solve_rates(done).items() if rate and task[8:] in NAMES[:3]]
+    assert lost
+    for task in lost:
+        assert f"/tasks/{task}/" in page
+    assert f'<div class="vital-value">{len(lost)} <small>tasks</small>' in page

@@ -1,0 +1,307 @@
+"""`python -m trainer.evaluate EVAL_DIR`: evaluate what EVAL_DIR/evaluation.toml says, or go on with what is there.
+
+Every rollout of every task is done once: started again, only what has no score yet is done. `--shard i/n` does one share,
+with an events file of its own in EVAL_DIR/shards; other processes may do the others at the same time, here or wherever the
+folder is. SIGTERM or SIGINT ends it within seconds: what is under way is given up.
+
+Exit codes: 0 finished, 1 failed (the last event says why), 2 the configuration is wrong, 3 stopped. Results and reports are
+read from the folder: `python -m trainer.report EVAL_DIR`.
+"""
+
+import argparse
+import fcntl
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import UUID, uuid4, uuid5
+
+from sandbox.deployment import configured_backend
+from sandbox.errors import TasksetError
+from sandbox.pool import Pool
+from sandbox.task import Task, load_taskset
+from trainer.chat import Chat, load_prompt
+from trainer.config import ConfigError
+from trainer.estimates import pass_at_1
+from trainer.evaluation_config import EvalConfig, EvalTasksConfig, load_evaluation
+from trainer.evaluation_shards import Shard, parse_shard
+from trainer.evaluator import Evaluator, Place
+from trainer.events import (
+    EVENTS_FILE,
+    Evaluated,
+    EventWriter,
+    Finished,
+    LogLine,
+    Resumed,
+    Started,
+    read_events_of,
+)
+from trainer.generate import Engine, start_engine
+from trainer.host import describe_host, package_versions
+from trainer.results import RESULT_EVENTS, Result, results_of, rewards_by_task
+from trainer.stop import RunStopped, stop_on_signals
+
+log = logging.getLogger("trainer.evaluate")
+
+ID_FILE = "evaluation.id"
+LOCK_FILE = "evaluate.lock"
+STOPPED = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see the module's docstring for its exit codes."""
+    options = _options(argv)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        config = load_evaluation(options.eval_dir)
+        with stop_on_signals() as stop, only_one(options.shard.folder(options.eval_dir)) as folder:
+            share = Share(
+                config=config,
+                tasks=options.shard.of(evaluated_tasks(config.tasks)),
+                folder=folder,
+                evaluation=identify(options.eval_dir, options.evaluation_id),
+                shard=options.shard,
+            )
+            return run(share, stop.is_set)
+    except (ConfigError, TasksetError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What this process is to do."""
+
+    config: EvalConfig
+    tasks: list[Task]
+    folder: Path
+    evaluation: UUID
+    shard: Shard
+
+
+OpenModel = Callable[[Share, Callable[[], bool]], tuple[Engine, Chat]]
+
+
+def run(
+    share: Share,
+    stopping: Callable[[], bool],
+    open_model: OpenModel | None = None,
+    evaluator: Callable[..., Evaluator] = Evaluator,
+) -> int:
+    """Evaluate with events; the last event tells how it ended. Returns the exit code.
+
+    The model is the configured one, and `Evaluator` what makes rollouts of it, unless told otherwise.
+    """
+    began = time.monotonic()
+    with closing(EventWriter(share.folder)) as events:
+        try:
+            announce(share, events)
+            if left := places_left(share):
+                model = partial(open_model or open_configured, share, stopping)
+                roll_out(share, left, events, stopping, model, evaluator)
+        except RunStopped:
+            events.write(Finished(status="stopped", reason="stopped on request", step=0))
+            return STOPPED
+        except Exception as error:
+            log.exception("the evaluation failed")
+            reason = f"{type(error).__name__}: {error}"
+            events.write(Finished(status="failed", reason=reason, step=0))
+            return 2 if isinstance(error, ConfigError) else 1
+        scored = evaluated(share, time.monotonic() - began)
+        events.write(scored)
+        events.write(Finished(status="finished", reason=told(scored), step=0))
+        log.info("%s", told(scored))
+    return 0
+
+
+def roll_out(
+    share: Share,
+    places: Sequence[Place],
+    events: EventWriter,
+    stopping: Callable[[], bool],
+    model: Callable[[], tuple[Engine, Chat]],
+    evaluator: Callable[..., Evaluator],
+) -> None:
+    """Do these places. Raises RunStopped, EngineUnavailable."""
+    config = share.config
+    # sandboxes are labelled with the share: another one's are not ours to remove
+    labelled = uuid5(share.evaluation, str(share.shard))
+    with ExitStack() as resources:
+        backend = Pool(
+            configured_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
+        )
+        resources.callback(backend.reap, run=str(labelled))
+        resources.callback(backend.close)
+        backend.reap(run=str(labelled))
+        engine, chat = model()
+        resources.callback(engine.close)
+        log.info("%d rollouts to do", len(places))
+        evaluator(
+            evaluation=share.evaluation,
+            run=labelled,
+            run_dir=share.folder,
+            config=config.as_train_config(),
+            engine=engine,
+            chat=chat,
+            prompt=load_prompt(config.rollout.prompt),
+            backend=backend,
+            events=events,
+            stopping=stopping,
+            infra_retries=config.infra_retries,
+        ).evaluate(places)
+
+
+def open_configured(share: Share, stopping: Callable[[], bool]) -> tuple[Engine, Chat]:
+    """An engine that answers, and how its prompts are encoded. Raises ConfigError, EngineUnavailable, RunStopped."""
+    config = share.config
+    if config.model.endpoint:
+        from trainer.endpoint import EndpointEngine, TextChat
+
+        return EndpointEngine(config), TextChat()
+    from transformers import AutoTokenizer
+
+    from trainer.train import check_prompts
+
+    as_trained = config.as_train_config()
+    chat = Chat(AutoTokenizer.from_pretrained(as_trained.model.path))
+    check_prompts(share.tasks, load_prompt(config.rollout.prompt), chat, as_trained)
+    return start_engine(as_trained, share.folder, stopping), chat
+
+
+def evaluated_tasks(wanted: EvalTasksConfig) -> list[Task]:
+    """Raises TasksetError, and ConfigError when a named task is not there or nothing is left."""
+    taskset = load_taskset(wanted.taskset)
+    split = None if wanted.split == "all" else wanted.split
+    tasks = taskset.select(split=split, difficulties=tuple(wanted.difficulties))
+    if wanted.only:
+        names = {f"{taskset.name}/{name}" for name in wanted.only}
+        if unknown := names - {task.task_id for task in tasks}:
+            missing = ", ".join(sorted(unknown))
+            raise ConfigError([("tasks.only", f"{missing}: not of this split and these bands")])
+        tasks = [task for task in tasks if task.task_id in names]
+    if not tasks:
+        message = f"{wanted.split}, {wanted.difficulties}: {taskset.name} has no such task"
+        raise ConfigError([("tasks", message)])
+    return tasks[: wanted.limit or None]
+
+
+def places_left(share: Share) -> list[Place]:
+    """What has no score yet; every task's first rollout first, so that one that is cut short says most."""
+    done = {result.place for result in read_done(share.folder) if result.reward is not None}
+    return [
+        Place(task, index)
+        for index in range(share.config.rollout.group_size)
+        for task in share.tasks
+        if (task.task_id, index) not in done
+    ]
+
+
+def announce(share: Share, events: EventWriter) -> None:
+    """Write `started` or `resumed`. Raises ConfigError when the folder holds something else."""
+    earlier = list(read_events_of(share.folder / EVENTS_FILE, ["started", "resumed"]))
+    names = [task.task_id for task in share.tasks]
+    data = share.config.with_found_model().model_dump(mode="json")
+    if earlier:
+        first = earlier[0]
+        if not isinstance(first, Started) or (first.config, first.tasks) != (data, names):
+            message = f"{share.folder}: was begun with another configuration or other tasks; take a new folder"
+            raise ConfigError([("file", message)])
+        events.write(Resumed(run=share.evaluation, attempt=1 + len(earlier), from_step=0))
+        return
+    events.write(
+        Started(
+            run=share.evaluation,
+            config=data,
+            versions=package_versions(),
+            host=describe_host(with_gpus=not share.config.model.endpoint),
+            tasks=names,
+        )
+    )
+    k = share.config.rollout.group_size
+    text = f"{len(names)} tasks, {k} rollouts each: {len(names) * k} in all"
+    events.write(LogLine(level="info", text=text))
+
+
+def evaluated(share: Share, seconds: float) -> Evaluated:
+    """The scores of all that is done, by earlier attempts too. `mean_reward` is pass@1: the mean over tasks."""
+    scores = rewards_by_task(read_done(share.folder))
+    estimate = pass_at_1(scores)
+    return Evaluated(
+        step=0,
+        policy_version=0,
+        num_tasks=len(share.tasks),
+        group_size=share.config.rollout.group_size,
+        mean_reward=estimate.value if estimate else 0.0,
+        scores=scores,
+        seconds=round(seconds, 3),
+    )
+
+
+def read_done(folder: Path) -> list[Result]:
+    return results_of(read_events_of(folder / EVENTS_FILE, RESULT_EVENTS), folder)
+
+
+def told(scored: Evaluated) -> str:
+    """The result in one sentence."""
+    wanted = scored.num_tasks * scored.group_size
+    num_scored = sum(len(values) for values in scored.scores.values())
+    missing = f"; {wanted - num_scored} without a score" if num_scored < wanted else ""
+    return f"pass@1 {scored.mean_reward:.1%} over {scored.num_tasks} tasks{missing}"
+
+
+def identify(eval_dir: Path, given: UUID | None) -> UUID:
+    """The evaluation's id, the same for all its shards. Raises ConfigError when the folder has another one."""
+    path, draft = eval_dir / ID_FILE, eval_dir / f".{ID_FILE}.{os.getpid()}"
+    draft.write_text(str(given or uuid4()))
+    with suppress(FileExistsError):
+        os.link(draft, path)  # noqa: PTH200
+    draft.unlink()
+    found = UUID(path.read_text())
+    if given and given != found:
+        raise ConfigError([("file", f"{path}: is evaluation {found}, not {given}")])
+    return found
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[Path]:
+    """One process at a time writes a shard. Raises ConfigError when another one is at it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            message = f"{folder}: another process evaluates here; let it end, or stop it"
+            raise ConfigError([("file", message)]) from error
+        yield folder
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("eval_dir", type=Path, help="folder with evaluation.toml")
+    parser.add_argument(
+        "--shard", type=_shard, default=Shard(), help="do the tasks of share i of n: i/n"
+    )
+    parser.add_argument(
+        "--evaluation-id", type=UUID, help="id of a new evaluation (default: a random one)"
+    )
+    return parser.parse_args(argv)
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return parse_shard(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""An evaluation's summary to Plotly figures. Pure, in the manner of `webapp.runs.charts`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainer.summary import PASS, Part, Summary
+from webapp.runs.charts import TERMINATION_COLOURS, Chart, Figure
+
+CURVES = Chart(
+    "curves", "Solved against k", "pass@k: any of k rollouts; best@k: the one that a rule picks"
+)
+ENDINGS = Chart("endings", "Ended by", "rollouts by termination reason")
+PARTS = Chart("parts", "pass@1 by part", "95 % intervals, clustered by task")
+COLOURS = ("var(--ink)", "var(--series-2)", "var(--series-3)", "var(--series-4)")
+MAX_PARTS = 24
+
+
+def figures(summary: Summary) -> dict[str, Figure]:
+    return {
+        CURVES.name: curves(summary.curves),
+        ENDINGS.name: endings(summary.endings),
+        PARTS.name: parts([*summary.by_difficulty, *summary.by_repository][:MAX_PARTS]),
+    }
+
+
+def charts_of(summary: Summary) -> list[Chart]:
+    """Those that say something; one repository or band alone does not."""
+    several = len(summary.by_difficulty) > 1 or 1 < len(summary.by_repository) <= MAX_PARTS
+    return [CURVES, PARTS, ENDINGS] if several else [CURVES, ENDINGS]
+
+
+def curves(values: Mapping[str, Sequence[float]]) -> Figure:
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": name if name == PASS else f"best@k, {name}",
+            "x": list(range(1, len(line) + 1)),
+            "y": [round(value, 5) for value in line],
+            "line": {"color": colour, "width": 1.8},
+            "marker": {"size": 5, "color": colour},
+        }
+        for colour, (name, line) in zip(COLOURS, values.items(), strict=False)
+        if line
+    ]
+    x = {"title": {"text": "k"}, "tickformat": "d", "dtick": 1 if _longest(values) < 20 else None}
+    return _figure(traces, x=x, y={"tickformat": ".0%", "range": [0, 1.02]})
+
+
+def comparison(first: Summary, second: Summary, names: tuple[str, str]) -> Figure:
+    """pass@k of two evaluations."""
+    lines = dict(zip(names, (first.curves.get(PASS, []), second.curves.get(PASS, [])), strict=True))
+    figure = curves(lines)
+    for trace, name in zip(figure["data"], [n for n, line in lines.items() if line], strict=True):
+        trace["name"] = name
+    return figure
+
+
+def endings(counts: Mapping[str, int]) -> Figure:
+    total = sum(counts.values())
+    traces = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": reason.replace("_", " "),
+            "x": [count / total],
+            "y": [""],
+            "marker": {"color": TERMINATION_COLOURS.get(reason, "var(--filtered)")},
+            "hovertemplate": f"{count} rollouts<extra>%{{fullData.name}}</extra>",
+        }
+        for reason, count in counts.items()
+    ]
+    figure = _figure(traces, x={"tickformat": ".0%", "range": [0, 1]}, y={"visible": False})
+    figure["layout"] |= {"barmode": "stack", "hovermode": "closest", "bargap": 0.6}
+    return figure
+
+
+def parts(found: Sequence[Part]) -> Figure:
+    trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "pass@1",
+        "x": [round(part.estimate.value, 5) for part in found],
+        "y": [part.name for part in found],
+        "customdata": [part.estimate.num_tasks for part in found],
+        "hovertemplate": "%{x:.1%}, %{customdata} tasks<extra>%{y}</extra>",
+        "marker": {"color": "var(--series-1)", "size": 7},
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [part.estimate.interval.high - part.estimate.value for part in found],
+            "arrayminus": [part.estimate.value - part.estimate.interval.low for part in found],
+            "color": "var(--series-1)",
+            "thickness": 1,
+        },
+    }
+    figure = _figure(
+        [trace] if found else [],
+        x={"tickformat": ".0%", "range": [0, 1]},
+        y={"autorange": "reversed", "rangemode": "normal"},
+    )
+    figure["layout"]["hovermode"] = "closest"
+    return figure
+
+
+def _longest(values: Mapping[str, Sequence[float]]) -> int:
+    return max(map(len, values.values()), default=0)
+
+
+def _figure(traces: list[dict[str, Any]], *, x: dict[str, Any], y: dict[str, Any]) -> Figure:
+    axis = {"gridcolor": "var(--grid)", "zerolinecolor": "var(--line)", "automargin": True}
+    return {
+        "data": traces,
+        "layout": {
+            "xaxis": axis | {"zeroline": False} | x,
+            "yaxis": axis | {"nticks": 6, "rangemode": "tozero"} | y,
+            "showlegend": len(traces) > 1,
+            "uirevision": "evaluation",
+        },
+    }

@@ -1,0 +1,47 @@
+"""The form of a new evaluation: every field of EvalConfig, and how many workers share the tasks."""
+
+from typing import Any
+
+from django import forms
+
+from trainer.evaluation_config import EvalConfig, parse_evaluation
+from webapp.evaluations import lifecycle
+from webapp.runs.configs import ConfigSection, config_sections
+from webapp.runs.forms import ConfigForm
+
+MAIN_FIELDS = (
+    "model.path",
+    "model.endpoint",
+    "tasks.taskset",
+    "tasks.split",
+    "tasks.difficulties",
+    "tasks.only",
+    "tasks.limit",
+    "rollout.group_size",
+    "rollout.temperature",
+    "rollout.max_turns",
+    "rollout.max_response_tokens",
+    "sandbox.backend",
+    "seed",
+)
+
+
+class EvaluationForm(ConfigForm):
+    """Name, shards and configuration of a new evaluation, an EvalConfig."""
+
+    whole = EvalConfig
+    main = MAIN_FIELDS
+    queue = lifecycle.QUEUE
+    num_shards = forms.IntegerField(
+        min_value=1,
+        max_value=lifecycle.MAX_SHARDS,
+        initial=1,
+        widget=forms.NumberInput(attrs={"class": "form-control num"}),
+    )
+
+    @classmethod
+    def sections(cls) -> list[ConfigSection]:
+        return config_sections(cls.whole, "evaluation")
+
+    def judge(self, data: dict[str, Any]) -> tuple[EvalConfig, list[tuple[str, str]]]:
+        return parse_evaluation(data), []

@@ -1,0 +1,77 @@
+"""From a shard's event file to rows: each event once, in order, whoever reads it and however often.
+
+As `webapp.runs.ingest`, by the same reader. A worker that takes over a shard from another machine has no such file: the
+rows are then written out as one, so that the process goes on from what is stored.
+"""
+
+import json
+from pathlib import Path
+from uuid import UUID
+
+from django.db import transaction
+
+from trainer.events import EVENT, EVENTS_FILE, AnyEvent, Regraded, RolloutFinished
+from webapp.evaluations.models import Shard, ShardEvent
+from webapp.evaluations.projection import project
+from webapp.rollouts.models import Rollout
+from webapp.runs.event_files import next_events, store_files
+
+
+def ingest(shard_id: int, folder: Path, *, copy_files: bool = True) -> int:
+    """Store every whole line that is not stored yet. Returns how many. Raises IngestError."""
+    total = 0
+    while stored := _ingest_batch(shard_id, folder, copy_files):
+        total += stored
+    return total
+
+
+def _ingest_batch(shard_id: int, folder: Path, copy_files: bool) -> int:
+    shard = Shard.objects.select_related("evaluation").get(id=shard_id)
+    batch = next_events(folder / EVENTS_FILE, shard.ingest_offset, shard.last_seq)
+    if not batch:
+        return 0
+    prefix = f"evaluations/{shard.evaluation_id}/{shard.number}"
+    files = {
+        event.rollout: store_files(prefix, folder, event, copy_files)
+        for _, event in batch
+        if isinstance(event, RolloutFinished | Regraded)
+    }
+    return len(batch) if _write(shard, batch, files) else 0
+
+
+def _write(
+    shard: Shard, batch: list[tuple[int, AnyEvent]], files: dict[UUID, dict[str, str]]
+) -> bool:
+    """Rows and offset in one transaction. False when somebody else has stored these lines."""
+    offset, last = batch[-1]
+    with transaction.atomic():
+        unread = Shard.objects.filter(id=shard.id, ingest_offset=shard.ingest_offset)
+        if unread.update(ingest_offset=offset, last_seq=last.seq) != 1:
+            return False
+        ShardEvent.objects.bulk_create(_row(shard, event) for _, event in batch)
+        for _, event in batch:
+            project(event, shard)
+        for rollout in Rollout.objects.filter(id__in=files).only("files"):
+            rollout.files |= files[rollout.id]
+            rollout.save(update_fields=["files"])
+    return True
+
+
+def _row(shard: Shard, event: AnyEvent) -> ShardEvent:
+    payload = event.model_dump(mode="json", exclude={"seq", "time", "type"})
+    return ShardEvent(shard=shard, seq=event.seq, time=event.time, type=event.type, payload=payload)
+
+
+def restore(shard: Shard, folder: Path, host: str) -> None:
+    """Write the stored events out as the shard's file, unless `host`, this machine, is where it is."""
+    path = folder / EVENTS_FILE
+    here = shard.host in ("", host)
+    if here and (path.exists() or not shard.last_seq):
+        Shard.objects.filter(id=shard.id).update(host=host)
+        return
+    with path.open("wb") as file:
+        for row in shard.events.order_by("seq").iterator(chunk_size=500):
+            event = EVENT.validate_json(json.dumps(row.as_written))
+            file.write(event.model_dump_json().encode() + b"\n")
+        offset = file.tell()
+    Shard.objects.filter(id=shard.id).update(ingest_offset=offset, host=host)

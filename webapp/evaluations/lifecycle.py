@@ -1,0 +1,210 @@
+"""Every change of an evaluation's and its shards' status, each a conditional update: of two who try, one succeeds.
+
+    shard:  queued -> running -> finished | failed
+               |         +--> stopping -> stopped
+               +--> stopped          stopped, failed -> queued (resume)
+               running -> queued (its worker ended)
+
+A worker holds a running shard by a lease that it renews. An evaluation's status is what its shards' come to. The process is
+`supervise`'s.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from celery import current_app
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from trainer.evaluation_config import EvalConfig
+from webapp.evaluations.models import ENDED, HELD, Evaluation, EvaluationStatus, Shard
+from webapp.runs.models import Worker
+
+logger = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=20)
+MAX_SHARDS = 64
+QUEUE = "evaluate"
+
+
+def may_change(user: User | AnonymousUser, evaluation: Evaluation) -> bool:
+    """Whether `user` may stop and resume it: its owner and staff may."""
+    return user.is_authenticated and (user.is_staff or evaluation.owner_id == user.pk)
+
+
+# ---- what people ask for
+
+
+def launch(*, config: EvalConfig, name: str, owner: User | None, num_shards: int = 1) -> Evaluation:
+    """Queue a new evaluation in so many shards."""
+    with transaction.atomic():
+        evaluation = Evaluation.objects.create(
+            name=name, config=config.model_dump(mode="json"), owner=owner
+        )
+        Shard.objects.bulk_create(
+            Shard(evaluation=evaluation, number=number, total=num_shards)
+            for number in range(1, num_shards + 1)
+        )
+    logger.info("evaluation %s: queued in %d shards", evaluation.id, num_shards)
+    _send_after_commit(evaluation)
+    return evaluation
+
+
+def request_stop(evaluation: Evaluation, by: str) -> bool:
+    """Queued shards are stopped, running ones told to. False when there was neither."""
+    reason = f"Stopped by {by}."
+    shards = evaluation.shards
+    waiting = shards.filter(status=EvaluationStatus.QUEUED).update(
+        **_released(EvaluationStatus.STOPPED, reason)
+    )
+    running = shards.filter(status=EvaluationStatus.RUNNING).update(
+        status=EvaluationStatus.STOPPING, reason=reason
+    )
+    settle_whole(evaluation.id)
+    return bool(waiting or running)
+
+
+def resume(evaluation: Evaluation) -> bool:
+    """Queue stopped and failed shards again, and finished ones with rollouts without a score. False when there are none."""
+    again = evaluation.shards.filter(status__in=ENDED)
+    if _is_complete(evaluation):
+        again = again.exclude(status=EvaluationStatus.FINISHED)
+    changed = again.update(status=EvaluationStatus.QUEUED, reason="")
+    settle_whole(evaluation.id)
+    if changed:
+        _send_after_commit(evaluation)
+    return bool(changed)
+
+
+def _is_complete(evaluation: Evaluation) -> bool:
+    return not evaluation.counted_rollouts().filter(reward=None).exists()
+
+
+# ---- what workers do
+
+
+def claim(shard_id: int, worker: Worker | None) -> UUID | None:
+    """Take a queued shard: the lease, or None when it is not to be had."""
+    lease = uuid4()
+    taken = {
+        "status": EvaluationStatus.RUNNING,
+        "reason": "",
+        "worker": worker,
+        "lease": lease,
+        "lease_expires_at": timezone.now() + LEASE,
+    }
+    return lease if _change(shard_id, {"status": EvaluationStatus.QUEUED}, taken) else None
+
+
+def renew(shard_id: int, lease: UUID) -> bool:
+    """Keep it. False when it was lost, and the caller is to let go at once."""
+    return _change(shard_id, {"lease": lease}, {"lease_expires_at": timezone.now() + LEASE})
+
+
+def settle(shard_id: int, lease: UUID, status: EvaluationStatus, reason: str) -> bool:
+    """End a running shard. One that is being stopped keeps the reason of the stop."""
+    running = {"lease": lease, "status": EvaluationStatus.RUNNING}
+    if _change(shard_id, running, _released(status, reason)):
+        return True
+    ended = _released(
+        status if status == EvaluationStatus.FINISHED else EvaluationStatus.STOPPED, ""
+    )
+    del ended["reason"]
+    return _change(shard_id, running | {"status": EvaluationStatus.STOPPING}, ended)
+
+
+def requeue(shard_id: int, lease: UUID, reason: str) -> bool:
+    """Give a running shard back: what has a score is not done again."""
+    again = _released(EvaluationStatus.QUEUED, reason)
+    return _change(shard_id, {"lease": lease, "status": EvaluationStatus.RUNNING}, again)
+
+
+def reap() -> None:
+    """Give back what dead workers held, and send again what waits: run it every few seconds, anywhere."""
+    silent = Shard.objects.filter(lease_expires_at__lt=timezone.now())
+    for shard in silent.filter(status__in=HELD):
+        reason = "Its worker did not answer; goes on where it was."
+        new = _released(EvaluationStatus.QUEUED, reason)
+        if shard.status == EvaluationStatus.STOPPING:
+            new = _released(EvaluationStatus.STOPPED, "Its worker did not confirm the stop.")
+        _change(shard.id, {"lease": shard.lease, "status": shard.status}, new)
+    for shard_id in Shard.objects.filter(status=EvaluationStatus.QUEUED).values_list(
+        "id", flat=True
+    ):
+        send(shard_id)
+
+
+def send(shard_id: int) -> None:
+    """Ask the workers to look at a shard. Lost or late messages do no harm: `reap` sends again."""
+    try:
+        current_app.send_task("evaluations.run_shard", [shard_id], expires=30)
+    except (OperationalError, OSError) as error:
+        logger.warning("shard %s: broker unreachable: %s", shard_id, error)
+
+
+def settle_whole(evaluation_id: UUID) -> None:
+    """Make the evaluation's status what its shards' come to."""
+    with transaction.atomic():
+        evaluation = Evaluation.objects.select_for_update().get(id=evaluation_id)
+        shards = list(evaluation.shards.all())
+        status = whole_status([EvaluationStatus(shard.status) for shard in shards])
+        said = dict.fromkeys(s.reason for s in shards if s.reason and s.status == status)
+        evaluation.status, evaluation.reason = status, " ".join(said)
+        if status not in ENDED:
+            evaluation.finished_at = None
+        elif evaluation.finished_at is None:
+            evaluation.finished_at = timezone.now()
+        evaluation.save(update_fields=["status", "reason", "finished_at"])
+
+
+def whole_status(shards: list[EvaluationStatus]) -> EvaluationStatus:
+    """What the shards' statuses come to. While any is held or waits, it goes on."""
+    found = set(shards)
+    if EvaluationStatus.STOPPING in found:
+        return EvaluationStatus.STOPPING
+    if EvaluationStatus.RUNNING in found:
+        return EvaluationStatus.RUNNING
+    if EvaluationStatus.QUEUED in found:
+        waits_alone = found == {EvaluationStatus.QUEUED}
+        return EvaluationStatus.QUEUED if waits_alone else EvaluationStatus.RUNNING
+    for status in (EvaluationStatus.FAILED, EvaluationStatus.STOPPED):
+        if status in found:
+            return status
+    return EvaluationStatus.FINISHED
+
+
+def waiting_for(evaluation: Evaluation) -> str:
+    """One sentence on what a queued evaluation waits for; empty when it is not queued."""
+    if evaluation.status != EvaluationStatus.QUEUED:
+        return ""
+    workers = [worker for worker in Worker.objects.online() if QUEUE in worker.queues]
+    if not workers:
+        start = f"celery -A webapp worker --queues {QUEUE}"
+        return f"Waits for a worker: none is online for the queue {QUEUE}; start one: {start}."
+    return "Waits until a worker is free."
+
+
+def _send_after_commit(evaluation: Evaluation) -> None:
+    def send_all() -> None:
+        queued = evaluation.shards.filter(status=EvaluationStatus.QUEUED)
+        for shard_id in queued.values_list("id", flat=True):
+            send(shard_id)
+
+    transaction.on_commit(send_all)
+
+
+def _released(status: EvaluationStatus, reason: str) -> dict[str, Any]:
+    return {"status": status, "reason": reason, "lease": None, "lease_expires_at": None}
+
+
+def _change(shard_id: int, condition: dict[str, Any], new: dict[str, Any]) -> bool:
+    changed = Shard.objects.filter(id=shard_id, **condition).update(**new) == 1
+    if changed and "status" in new:
+        shard = Shard.objects.get(id=shard_id)
+        logger.info("shard %s: %s. %s", shard, new["status"].value, shard.reason)
+        settle_whole(shard.evaluation_id)
+    return changed

@@ -1,0 +1,151 @@
+"""Evaluations, their shards and what the shards' event files say.
+
+A shard is what one worker holds: a share of the tasks with an events file of its own. Status changes are in `lifecycle`,
+the reading of events in `ingest`.
+"""
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from trainer.evaluation_config import EvalConfig, parse_evaluation
+from webapp.rollouts.models import Rollout, RolloutQuerySet
+from webapp.runs.models import Worker
+
+
+class EvaluationStatus(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Running"
+    STOPPING = "stopping", "Stopping"
+    STOPPED = "stopped", "Stopped"
+    FINISHED = "finished", "Finished"
+    FAILED = "failed", "Failed"
+
+
+HELD = (EvaluationStatus.RUNNING, EvaluationStatus.STOPPING)
+"""A worker holds the shard and its lease."""
+ENDED = (EvaluationStatus.STOPPED, EvaluationStatus.FINISHED, EvaluationStatus.FAILED)
+
+
+class Evaluation(models.Model):
+    """k rollouts of every task of a taskset, by one model."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=120)
+    config = models.JSONField()
+    """The whole EvalConfig as data."""
+    status = models.CharField(
+        max_length=12, choices=EvaluationStatus, default=EvaluationStatus.QUEUED, db_index=True
+    )
+    """What its shards' come to."""
+    reason = models.TextField(blank=True)
+    """Why it is where it is: one sentence for people."""
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="evaluations",
+    )
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_live(self) -> bool:
+        return self.status in HELD
+
+    @property
+    def is_ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def last_seq(self) -> int:
+        """Of all shards together: grows with every event."""
+        return sum(self.shards.values_list("last_seq", flat=True))
+
+    @property
+    def parsed(self) -> EvalConfig:
+        return parse_evaluation(self.config)
+
+    @property
+    def model_name(self) -> str:
+        return str(self.config["model"]["path"])
+
+    @property
+    def group_size(self) -> int:
+        return int(self.config["rollout"]["group_size"])
+
+    def counted_rollouts(self) -> RolloutQuerySet:
+        """Those that ended and stand for their place."""
+        rows: RolloutQuerySet = Rollout.objects.filter(evaluation=self, superseded=False)
+        return rows.exclude(finished_at=None)
+
+
+class Shard(models.Model):
+    """One share of an evaluation."""
+
+    evaluation = models.ForeignKey(Evaluation, on_delete=models.CASCADE, related_name="shards")
+    number = models.PositiveIntegerField()
+    """From 1."""
+    total = models.PositiveIntegerField()
+    status = models.CharField(
+        max_length=12, choices=EvaluationStatus, default=EvaluationStatus.QUEUED
+    )
+    reason = models.TextField(blank=True)
+    tasks = models.JSONField(default=list)
+    """task_id of each of its tasks, once it has begun."""
+    # Held by the supervising worker
+    worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL)
+    host = models.CharField(max_length=200, blank=True)
+    """The machine whose disk has the shard's folder as it is stored here."""
+    lease = models.UUIDField(null=True, blank=True, editable=False)
+    """Made by the claim; whoever holds another one has lost the shard."""
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    # Ingestion, moved in the same transaction as the rows
+    ingest_offset = models.BigIntegerField(default=0)
+    last_seq = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["evaluation", "number"], name="shard_once")
+        ]
+        ordering: ClassVar = ["number"]
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total} of {self.evaluation_id}"
+
+
+class ShardEvent(models.Model):
+    """One line of a shard's event file, as it was."""
+
+    shard = models.ForeignKey(Shard, on_delete=models.CASCADE, related_name="events")
+    seq = models.BigIntegerField()
+    time = models.DateTimeField()
+    type = models.CharField(max_length=20)
+    payload = models.JSONField()
+    """The event without seq, time and type."""
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["shard", "seq"], name="shard_event_once")
+        ]
+        indexes: ClassVar = [models.Index(fields=["shard", "type", "seq"])]
+        ordering: ClassVar = ["seq"]
+
+    def __str__(self) -> str:
+        return f"{self.shard_id} #{self.seq} {self.type}"
+
+    @property
+    def as_written(self) -> dict[str, Any]:
+        """The event as `trainer.events` defines it."""
+        return {"seq": self.seq, "time": self.time.isoformat(), "type": self.type, **self.payload}

@@ -1,0 +1,100 @@
+"""An evaluation's numbers from its rows, kept until a new event changes them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.cache import cache
+from django.db.models import Avg, Count
+from django.db.models.functions import MD5, Length
+
+from trainer.summary import RolloutRow, Summary, summarize
+from webapp.evaluations.models import Evaluation, Shard
+from webapp.rollouts.models import Rollout
+from webapp.tasksets.models import Task
+
+KEPT_S = 3600
+
+
+def summary_of(evaluation: Evaluation) -> Summary:
+    """Of the rollouts that ended and count."""
+    key = f"evaluation-summary-{evaluation.pk}-{evaluation.last_seq}"
+    found: Summary | None = cache.get(key)
+    if found is None:
+        found = _summarize(evaluation)
+        cache.set(key, found, KEPT_S)
+    return found
+
+
+def _summarize(evaluation: Evaluation) -> Summary:
+    columns = (
+        "task",
+        "termination_reason",
+        "reward",
+        "flags",
+        "digest",
+        "size",
+        "num_turns",
+        "num_sampled_tokens",
+        "num_response_tokens",
+        "seconds",
+        "grade_s",
+    )
+    rows = evaluation.counted_rollouts().annotate(digest=MD5("patch"), size=Length("patch"))
+    tasks = Task.objects.filter(task_id__in=task_ids(evaluation))
+    known = list(tasks.values_list("task_id", "repo_name", "difficulty"))
+    return summarize(
+        (RolloutRow(*row) for row in rows.order_by("task", "index").values_list(*columns)),
+        repository_of={task: repository for task, repository, _ in known},
+        difficulty_of={task: difficulty for task, _, difficulty in known},
+    )
+
+
+def task_ids(evaluation: Evaluation) -> list[str]:
+    """Of all shards that have begun, by name."""
+    return sorted(
+        task for tasks in evaluation.shards.values_list("tasks", flat=True) for task in tasks
+    )
+
+
+def solve_rates(evaluation: Evaluation) -> dict[str, float]:
+    """task -> mean reward of its scored rollouts; tasks with none are left out."""
+    rows = evaluation.counted_rollouts().exclude(reward=None).order_by()
+    return dict(rows.values("task").annotate(mean=Avg("reward")).values_list("task", "mean"))
+
+
+class Progress:
+    """How far several evaluations are, in two queries."""
+
+    def __init__(self, evaluations: Sequence[Evaluation]) -> None:
+        ids = [evaluation.pk for evaluation in evaluations]
+        self._tasks: dict[Any, int] = {}
+        for pk, tasks in Shard.objects.filter(evaluation__in=ids).values_list(
+            "evaluation_id", "tasks"
+        ):
+            self._tasks[pk] = self._tasks.get(pk, 0) + len(tasks)
+        done = Rollout.objects.filter(
+            evaluation__in=ids, superseded=False, finished_at__isnull=False
+        )
+        by_task = done.order_by().values("evaluation_id", "task")
+        rows = by_task.annotate(mean=Avg("reward"), scored=Count("reward"))
+        self._scored: dict[Any, int] = {}
+        self._means: dict[Any, list[float]] = {}
+        for row in rows:
+            pk = row["evaluation_id"]
+            self._scored[pk] = self._scored.get(pk, 0) + row["scored"]
+            if row["scored"]:
+                self._means.setdefault(pk, []).append(row["mean"])
+
+    def num_tasks(self, evaluation: Evaluation) -> int:
+        return self._tasks.get(evaluation.pk, 0)
+
+    def num_scored(self, evaluation: Evaluation) -> int:
+        return self._scored.get(evaluation.pk, 0)
+
+    def wanted(self, evaluation: Evaluation) -> int:
+        """Rollouts of all tasks that are known of."""
+        return self.num_tasks(evaluation) * evaluation.group_size
+
+    def pass_at_1(self, evaluation: Evaluation) -> float | None:
+        means = self._means.get(evaluation.pk)
+        return sum(means) / len(means) if means else None

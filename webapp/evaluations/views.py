@@ -1,0 +1,193 @@
+"""Pages of evaluations: the list, one with its curves and tasks, two side by side, a new one, stop and resume."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from trainer.config import ConfigError
+from trainer.evaluation_config import evaluation_recipes, load_evaluation_recipe
+from webapp.evaluations import charts, lifecycle
+from webapp.evaluations.comparisons import compare
+from webapp.evaluations.forms import EvaluationForm
+from webapp.evaluations.models import Evaluation, EvaluationStatus
+from webapp.evaluations.overview import Progress, summary_of
+from webapp.evaluations.tasks import SHOWN, page_of_tasks
+from webapp.runs.models import Run
+from webapp.runs.views import HtmxRequest
+
+PAGE_SIZE = 25
+
+
+def evaluation_list(request: HtmxRequest) -> HttpResponse:
+    evaluations = Evaluation.objects.select_related("owner")
+    if status := request.GET.get("status"):
+        evaluations = evaluations.filter(status=status)
+    if text := request.GET.get("q"):
+        evaluations = evaluations.filter(name__icontains=text)
+    page = Paginator(evaluations, PAGE_SIZE).get_page(request.GET.get("page"))
+    progress = Progress(list(page.object_list))
+    rows = [
+        {
+            "evaluation": row,
+            "pass_1": progress.pass_at_1(row),
+            "num_scored": progress.num_scored(row),
+            "wanted": progress.wanted(row),
+        }
+        for row in page.object_list
+    ]
+    filtered = any(request.GET.get(name) for name in ("q", "status"))
+    context = {
+        "page": page,
+        "rows": rows,
+        "statuses": EvaluationStatus.choices,
+        "filtered": filtered,
+    }
+    name = "evaluations/_rows.html" if request.htmx else "evaluations/list.html"
+    return render(request, name, context)
+
+
+def evaluation_page(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
+    evaluation = _evaluation(evaluation_id)
+    summary = summary_of(evaluation)
+    others = Evaluation.objects.exclude(pk=evaluation.pk).only("name", "created_at")[:50]
+    context = {
+        **_header(request, evaluation),
+        **_tasks(request, evaluation),
+        "charts": charts.charts_of(summary),
+        "figures": charts.figures(summary),
+        "others": others,
+    }
+    return render(request, "evaluations/evaluation.html", context)
+
+
+def evaluation_header(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
+    context = _header(request, _evaluation(evaluation_id))
+    return render(request, "evaluations/_header.html", context)
+
+
+def evaluation_tasks(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
+    context = _tasks(request, _evaluation(evaluation_id))
+    return render(request, "evaluations/_tasks.html", context)
+
+
+def evaluation_figures(request: HttpRequest, evaluation_id: UUID) -> JsonResponse:
+    summary = summary_of(_evaluation(evaluation_id))
+    return JsonResponse({"figures": charts.figures(summary)})
+
+
+def comparison_page(request: HttpRequest) -> HttpResponse:
+    """Of `?first=` and `?second=`."""
+    first, second = (_named(request, name) for name in ("first", "second"))
+    summaries = summary_of(first), summary_of(second)
+    context = {
+        "first": first,
+        "second": second,
+        "summaries": summaries,
+        "comparison": compare(first, second),
+        "chart": charts.CURVES,
+        "figures": {
+            "curves": charts.comparison(*summaries, (f"A {first.name}", f"B {second.name}"))
+        },
+    }
+    return render(request, "evaluations/comparison.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def new_evaluation(request: HttpRequest) -> HttpResponse:
+    """Choose a recipe, change fields, launch. `?run=` evaluates that run's newest checkpoint."""
+    form = _form(request)
+    if request.method == "POST" and form.is_valid():
+        evaluation = lifecycle.launch(
+            config=form.config,
+            name=form.cleaned_data["name"],
+            owner=request.user if request.user.is_authenticated else None,
+            num_shards=form.cleaned_data["num_shards"],
+        )
+        return redirect("evaluations:evaluation", evaluation.pk)
+    context = {
+        "form": form,
+        "recipe": form.base["recipe"],
+        "recipes": [load_evaluation_recipe(name) for name in evaluation_recipes()],
+    }
+    return render(request, "evaluations/new.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def stop_evaluation(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
+    evaluation = _changeable(request, evaluation_id)
+    if not lifecycle.request_stop(evaluation, by=request.user.get_username()):
+        messages.error(request, f"{evaluation.name} has already ended.")
+    return redirect("evaluations:evaluation", evaluation.pk)
+
+
+@require_POST
+def resume_evaluation(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
+    evaluation = _changeable(request, evaluation_id)
+    if not lifecycle.resume(evaluation):
+        messages.error(request, f"{evaluation.name} cannot go on: all its rollouts have a score.")
+    return redirect("evaluations:evaluation", evaluation.pk)
+
+
+def _evaluation(evaluation_id: UUID) -> Evaluation:
+    return get_object_or_404(Evaluation.objects.select_related("owner"), pk=evaluation_id)
+
+
+def _named(request: HttpRequest, name: str) -> Evaluation:
+    try:
+        return _evaluation(UUID(request.GET.get(name, "")))
+    except ValueError as error:
+        raise Http404(f"{name}: needs the id of an evaluation") from error
+
+
+def _changeable(request: HttpRequest, evaluation_id: UUID) -> Evaluation:
+    evaluation = _evaluation(evaluation_id)
+    if not lifecycle.may_change(request.user, evaluation):
+        raise PermissionDenied
+    return evaluation
+
+
+def _header(request: HttpRequest, evaluation: Evaluation) -> dict[str, Any]:
+    progress = Progress([evaluation])
+    return {
+        "evaluation": evaluation,
+        "summary": summary_of(evaluation),
+        "wanted": progress.wanted(evaluation),
+        "num_scored": progress.num_scored(evaluation),
+        "shards": list(evaluation.shards.select_related("worker")),
+        "waiting": lifecycle.waiting_for(evaluation),
+        "may_change": lifecycle.may_change(request.user, evaluation),
+    }
+
+
+def _tasks(request: HttpRequest, evaluation: Evaluation) -> dict[str, Any]:
+    page, rows = page_of_tasks(evaluation, request.GET)
+    return {"evaluation": evaluation, "page": page, "task_rows": rows, "shown": SHOWN.items()}
+
+
+def _form(request: HttpRequest) -> EvaluationForm:
+    data = request.POST if request.method == "POST" else None
+    name = request.POST.get("recipe") or request.GET.get("recipe") or "starter"
+    try:
+        recipe = load_evaluation_recipe(name).model_dump(mode="json")
+    except ConfigError as error:
+        raise Http404(str(error)) from error
+    base, title = recipe, name
+    if run := _run(request.GET.get("run", "")):
+        base = recipe | {"model": recipe["model"] | {"path": run.run_dir}}
+        title = f"{run.name}, newest checkpoint"
+    return EvaluationForm(data, recipe=recipe, base=base, name=title)
+
+
+def _run(text: str) -> Run | None:
+    if not text:
+        return None
+    try:
+        return get_object_or_404(Run, pk=UUID(text))
+    except ValueError as error:
+        raise Http404(f"{text!r} is no run") from error
