@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from trainer.config import CONFIG_FILE, ConfigError, TrainConfig
+from trainer.ending import EXIT_RANK_LOST
 from trainer.events import (
     EVENTS_FILE,
     AnyEvent,
@@ -96,7 +97,7 @@ def run(
     from trainer.follow import leading
     from trainer.stop import RunStopped
     from trainer.train import train
-    from trainer.world import EXIT_RANK_LOST, RankLost
+    from trainer.world import RankLost
 
     last_step = (list_steps(run_dir) or [0])[-1]
     try:

@@ -14,11 +14,12 @@ import torch
 from trainer import checkpoint
 from trainer.checkpoint import GatherState, Progress, whole_state
 from trainer.config import TrainConfig
+from trainer.ending import EXIT_RANK_LOST
 from trainer.policy import Policy, engine_state, load_policy, make_optimizer
 from trainer.stop import RunStopped
 from trainer.update import TakeStep, take_step
 from trainer.weights import GatherWeights
-from trainer.world import EXIT_RANK_LOST, RankFailed, RankLost, Ranks, World, forward_signals
+from trainer.world import RankFailed, RankLost, Ranks, World, forward_signals
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from trainer.config import HardwareConfig
-from trainer.events import EVENTS_FILE, Finished, read_events
-from trainer.world import EXIT_RANK_LOST
+from trainer.ending import EXIT_RANK_LOST, die_by, last_word
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +50,14 @@ def launch(
     try:
         start(*arguments)
     except SignalException:
-        return 0 if run_dir and _ended_well(run_dir) else 1
+        said = last_word(run_dir) if run_dir else None
+        return 0 if said and said.status != "failed" else 1
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         log.error("the first ranks to end, with their exit codes: %s", codes)
         for code in codes.values():
             if code < 0 or code == EXIT_RANK_LOST:
-                _die_by(signal.SIGKILL if code > 0 else -code)
+                die_by(signal.SIGKILL if code > 0 else -code)
         return next(iter(codes.values()))
     return 0
 
@@ -77,15 +77,3 @@ def _launch_config(hardware: HardwareConfig, ranks_here: int, node: Node) -> Lau
         max_restarts=0,
         shutdown_timeout=STOP_GRACE_S,
     )
-
-
-def _ended_well(run_dir: Path) -> bool:
-    path = run_dir / EVENTS_FILE
-    *_, last = [None, *(event for _, event in read_events(path))] if path.exists() else [None]
-    return isinstance(last, Finished) and last.status != "failed"
-
-
-def _die_by(number: int) -> None:
-    if number != signal.SIGKILL:
-        signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)

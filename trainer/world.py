@@ -28,8 +28,6 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 COLLECTIVE_TIMEOUT = timedelta(minutes=15)
 """Longer than the slowest micro-batch of one rank waits for another's."""
 ORDER_TIMEOUT = timedelta(days=7)
-EXIT_RANK_LOST = 75
-"""EX_TEMPFAIL of sysexits.h: another rank was lost, and the run is to be started again."""
 LOOK_EVERY_S = 0.3
 LAST_WORDS_S = 5.0
 """How long a rank that lost its peers waits for the reason before it gives none."""
