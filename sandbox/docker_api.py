@@ -18,9 +18,11 @@ from docker.errors import DockerException
 
 LOST = (DockerException, OSError)
 """What the client raises when the engine refuses, is gone, or is silent."""
-_PATIENCE_S = 1.2
-"""Beyond the deadline, or for a call that is made after it."""
-_ALIVE_S = 0.6
+_PATIENCE_S = 1.0
+"""How long beyond the deadline a call may be unanswered."""
+_LEAST_S = 0.7
+"""For a call that is made after the deadline."""
+_ALIVE_S = 0.5
 """How long an engine may take after that to show that it lives."""
 
 
@@ -63,12 +65,13 @@ class EngineApi(docker.APIClient):  # type: ignore[misc]
             if wait.silent:
                 raise requests.ReadTimeout("no answer from the engine")
             now = time.monotonic()
-            options["timeout"] = min(latest - now, _PATIENCE_S + max(0.0, wait.deadline - now))
+            left = max(_LEAST_S, wait.deadline + _PATIENCE_S - now)
+            options["timeout"] = min(left, latest - now)
             try:
                 return super().send(request, **options)
             except requests.ReadTimeout:
                 wait.silent = not self._lives()
-                if not _repeatable(request) or time.monotonic() > latest - _PATIENCE_S:
+                if not _repeatable(request) or time.monotonic() > latest - _LEAST_S:
                     raise
 
     def _lives(self) -> bool:

@@ -240,21 +240,27 @@ class DockerSandbox:
             killed = True
 
         ran = run_exec(self._api, self._container.id, command, kill_left)
-        if ran.started and not killed and ran.result.end is not End.UNKNOWN:
+        if ran.started and ran.result.end is not End.UNKNOWN:
             try:
-                kill_left()
+                if ran.result.exit_code == _SIGKILLED:
+                    self._end_all(command.user)
+                elif not killed:
+                    kill_left()
             except (*LOST, SandboxGone):
                 gone = replace(ran.result, end=End.SANDBOX_GONE, exit_code=None)
                 return ran._replace(result=gone)
         return ran
 
     def _kill_left(self, user: str) -> None:
-        """End everything the command left, detached or not. It needs no fork, so a full pids group
-        does not stop it. Raises SandboxDestroyed when the agent hinders it, SandboxGone when the
-        engine does.
+        """End everything the command left, if it left anything. Raises what `_end_all` raises."""
+        if not self._at_rest():
+            self._end_all(user)
+
+    def _end_all(self, user: str) -> None:
+        """End every process of `user`, detached or not. It needs no fork, so a full pids group does not stop it. A container
+        that is being killed counts no process for a moment and takes no command: a command that was killed, or its whole
+        container, is told apart here. Raises SandboxDestroyed when the agent hinders it, SandboxGone when the engine does.
         """
-        if self._at_rest():
-            return
         code: int | None = None
         hindrance = "what a command left cannot be ended"
         for _ in range(_KILL_ATTEMPTS):

@@ -1,18 +1,23 @@
 """`python -m trainer RUN_DIR`: train what RUN_DIR/config.toml says, or go on with what is there.
 
-Exit codes: 0 finished or stopped, 1 failed (the last event says why), 2 the configuration is wrong.
-SIGTERM or SIGINT stops the run: it saves a checkpoint and ends.
+Exit codes: 0 finished or stopped, 1 failed (the last event says why), 2 the configuration is wrong; killed by a signal, also
+where that befell one of its ranks: to be started again.
+SIGTERM or SIGINT stops the run: it saves a checkpoint and ends. Where the configuration asks for more than one rank, this
+process launches them (`trainer.launch`); under torchrun it is one of them.
 """
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from trainer.config import CONFIG_FILE, ConfigError, TrainConfig, load_config
+from trainer.config import CONFIG_FILE, ConfigError, TrainConfig
 from trainer.events import (
     EVENTS_FILE,
     AnyEvent,
@@ -25,7 +30,10 @@ from trainer.events import (
 )
 from trainer.host import describe_host, package_versions
 from trainer.malloc import keep_freed_pages
-from trainer.recipes import load_recipe, recipe_names
+from trainer.recipes import find_config
+
+if TYPE_CHECKING:
+    from trainer.world import World
 
 log = logging.getLogger("trainer")
 
@@ -37,7 +45,7 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        config = _config(arguments.run_dir)
+        config = find_config(arguments.run_dir)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -45,15 +53,39 @@ def main() -> int:
         from trainer.plan import print_plan
 
         return print_plan(config)
-    return run(config, Path(arguments.run_dir), arguments.run_id)
+    run_dir = Path(arguments.run_dir)
+    if "RANK" not in os.environ and config.hardware.ranks > 1:
+        from trainer.launch import Node, launch
 
-
-def run(config: TrainConfig, run_dir: Path, run_id: UUID | None) -> int:
-    """Train with events; the last event tells how it ended."""
+        node = Node(arguments.node, arguments.rendezvous)
+        return launch(config.hardware, ["-m", "trainer", *sys.argv[1:]], node, run_dir)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     keep_freed_pages()
+    from trainer.follow import follow
+    from trainer.world import join
+
+    with join(os.environ) as world:
+        if not world.leads:
+            return follow(config, run_dir, world)
+        return run(
+            config,
+            run_dir,
+            arguments.run_id,
+            world,
+            stopping=lambda: stop.is_set() or world.stop_requested(),
+        )
+
+
+def run(
+    config: TrainConfig,
+    run_dir: Path,
+    run_id: UUID | None,
+    world: "World",
+    stopping: Callable[[], bool],
+) -> int:
+    """Train with events; the last event tells how it ended."""
     earlier = (
         [event for _, event in read_events(run_dir / EVENTS_FILE)]
         if (run_dir / EVENTS_FILE).exists()
@@ -61,17 +93,23 @@ def run(config: TrainConfig, run_dir: Path, run_id: UUID | None) -> int:
     )
     events = EventWriter(run_dir)
     from trainer.checkpoint import list_steps
+    from trainer.follow import leading
     from trainer.stop import RunStopped
     from trainer.train import train
+    from trainer.world import EXIT_RANK_LOST, RankLost
 
     last_step = (list_steps(run_dir) or [0])[-1]
     try:
-        identity = _announce(config, run_id, earlier, last_step, events)
-        progress = train(config, run_dir, identity, events, stop.is_set)
+        with leading(world):
+            identity = _announce(config, run_id, earlier, last_step, events)
+            progress = train(config, run_dir, identity, events, stopping, world)
     except RunStopped:
         step = (list_steps(run_dir) or [0])[-1]
         events.write(Finished(status="stopped", reason="stopped on request", step=step))
         return 0
+    except RankLost as error:
+        events.write(LogLine(level="error", text=str(error)))
+        return EXIT_RANK_LOST  # and no last event, as after the death of a single process
     except Exception as error:
         log.exception("the run failed")
         events.write(
@@ -115,14 +153,6 @@ def _announce(
     return identity
 
 
-def _config(run_dir_or_recipe: str) -> TrainConfig:
-    """From RUN_DIR/config.toml; with --dry-run a recipe's name will do."""
-    path = Path(run_dir_or_recipe)
-    if not path.is_dir() and run_dir_or_recipe in recipe_names():
-        return load_recipe(run_dir_or_recipe)
-    return load_config(path / CONFIG_FILE if path.is_dir() else path)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     parser.add_argument(
@@ -132,6 +162,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run-id", type=UUID, help="id of a new run (default: a random one)")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the plan, what it needs and what is missing"
+    )
+    parser.add_argument(
+        "--node", type=int, default=0, help="this machine's number in a run on several (default: 0)"
+    )
+    parser.add_argument(
+        "--rendezvous",
+        default="",
+        metavar="HOST:PORT",
+        help="where node 0 is found by the others, and listens; for a run on several machines",
     )
     return parser.parse_args()
 

@@ -34,7 +34,8 @@ class Agent:
     chat: Chat
     limits: RolloutConfig
     stopping: Callable[[], bool]
-    on_turn: Callable[[Rollout, Turn], None]
+    on_turn: Callable[[Rollout, Turn, int], None]
+    """Called after each turn, with the policy version that it began with."""
     engine_clock: BusyClock
 
     def run(self, rollout: Rollout, environment: Environment, seed: int) -> None:
@@ -83,17 +84,20 @@ class Agent:
                         temperature=limits.temperature,
                         seed=seed + index,
                         timeout_s=deadline - time.monotonic(),
+                        rollout=rollout.id,
                     )
             except GenerationTimeout:
                 return "timeout"
             except ContextFull:
                 return "max_context"
             generate_s = time.monotonic() - began
-            rollout.append_sampled(completion.token_ids, completion.logprobs)
+            rollout.append_sampled(
+                completion.token_ids, completion.logprobs, completion.policy_version
+            )
             result = environment.step(completion.text)
             turn = _turn(index, completion, result, len(prompt_ids), generate_s)
             rollout.turns.append(turn)
-            self.on_turn(rollout, turn)
+            self.on_turn(rollout, turn, completion.policy_version)
             if result.done:
                 return "finished"
             observed = self.chat.encode_observation(result.observation, completion.token_ids[-1])

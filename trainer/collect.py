@@ -1,16 +1,21 @@
 """Tasks -> groups of graded rollouts, with bounded concurrency and an event for all that happens.
 
-A rollout is one thread from prompt to grade, so no rollout waits for another's turn. A group is scored as soon as its last
-rollout is graded. Which tasks, and what becomes of the groups, is `trainer.train`'s business.
+A rollout is one thread from prompt to grade, so no rollout waits for another's turn, and the next one begins where one ends,
+of whichever batch. A group is scored as soon as its last rollout is graded. Which tasks, and what becomes of the groups, is
+`trainer.train`'s business; how many batches are begun at once `trainer.staleness`'s.
 """
 
 import hashlib
+import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -33,10 +38,13 @@ from trainer.events import (
     RolloutStarted,
     TurnEnded,
 )
-from trainer.generate import Engine
+from trainer.generate import Engine, EngineUnavailable
 from trainer.rollout import Rollout, ScoredGroup, score_group
+from trainer.slots import Slots
 from trainer.stop import RunStopped
 from trainer.stopwatch import BusyClock
+
+log = logging.getLogger(__name__)
 
 REVIVE_EVERY_S = 0.5
 LEASE_MARGIN_S = 120.0
@@ -44,9 +52,30 @@ MAX_EVENT_PATCH_BYTES = 64 << 10
 """A larger patch is a file beside the events, and only its beginning is in the event; one that is not UTF-8 is a file too."""
 
 
+class Collection:
+    """Groups whose rollouts were begun together; `Collector.finish` waits for them."""
+
+    def __init__(self, groups: list[list[Rollout]]) -> None:
+        self.groups = groups
+        self.scored: list[ScoredGroup | None] = [None] * len(groups)
+        self.rollouts_done: list[Future[None]] = []
+        self.seconds = 0.0
+        """From the beginning to the last rollout's grade."""
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+        self._waiting = [len(group) for group in groups]
+
+    def count_ended(self, index: int) -> bool:
+        """One more rollout of group `index` has ended; whether it was the group's last."""
+        with self._lock:
+            self._waiting[index] -= 1
+            self.seconds = time.monotonic() - self._began
+            return not self._waiting[index]
+
+
 @dataclass(kw_only=True)
 class Collector:
-    """Runs groups of rollouts. One at a time; its threads end with each call."""
+    """Runs groups of rollouts, at most `rollout.concurrency` rollouts at once. One thread begins and finishes them."""
 
     run: UUID
     run_dir: Path
@@ -57,16 +86,20 @@ class Collector:
     backend: Pool
     events: EventWriter
     stopping: Callable[[], bool]
+    renew_weights: Callable[[], None] = lambda: None
+    """Called now and then while rollouts go on: `WeightSync.renew`."""
+    _closed: threading.Event = field(default_factory=threading.Event, init=False)
 
     def __post_init__(self) -> None:
         self.engine_clock = BusyClock()
+        self._slots = Slots(self.config.rollout.concurrency)
         self._grades = GradeCache()
         self._limits = limits_of(self.config.sandbox)
         self._agent = Agent(
             engine=self.engine,
             chat=self.chat,
             limits=self.config.rollout,
-            stopping=self.stopping,
+            stopping=self._given_up,
             on_turn=self._on_turn,
             engine_clock=self.engine_clock,
         )
@@ -75,38 +108,71 @@ class Collector:
         self, tasks: Sequence[Task], *, step: int, purpose: Purpose, group_size: int
     ) -> list[ScoredGroup]:
         """One scored group a task, in the order of `tasks`. Raises RunStopped once every rollout has ended."""
-        groups = [self._new_group(task, step, purpose, group_size) for task in tasks]
-        with ThreadPoolExecutor(self.config.rollout.concurrency, "rollout") as pool:
-            futures = {
-                pool.submit(self._attempt, task, rollout): index
-                for index, (task, group) in enumerate(zip(tasks, groups, strict=True))
-                for rollout in group
-            }
-            waiting = [group_size] * len(groups)
-            scored: list[ScoredGroup | None] = [None] * len(groups)
-            for index in self._finished(futures):
-                waiting[index] -= 1
-                if not waiting[index] and not self.stopping():
-                    scored[index] = self._score(groups[index])
-        if self.stopping():
-            raise RunStopped
-        return [group for group in scored if group is not None]
+        return self.finish(self.begin(tasks, step=step, purpose=purpose, group_size=group_size))
 
-    def _finished(self, futures: dict[Future[None], int]) -> Iterator[int]:
-        """The group index of each rollout as it ends, whatever ended it."""
-        pending = set(futures)
+    def begin(
+        self, tasks: Sequence[Task], *, step: int, purpose: Purpose, group_size: int
+    ) -> Collection:
+        """Begin a group a task. An evaluation's rollouts go before those that wait, and an earlier step's."""
+        collection = Collection([self._new_group(t, step, purpose, group_size) for t in tasks])
+        urgency = step if purpose == "train" else 0
+        for index, (task, group) in enumerate(zip(tasks, collection.groups, strict=True)):
+            for rollout in group:
+                run = partial(self._run, task, rollout, collection, index)
+                collection.rollouts_done.append(self._slots.submit(run, urgency=urgency))
+        return collection
+
+    def finish(self, collection: Collection) -> list[ScoredGroup]:
+        """The scored groups, in the order of their tasks. Raises RunStopped once every rollout has ended."""
+        pending = set(collection.rollouts_done)
         while pending:
-            done, pending = wait(pending, timeout=REVIVE_EVERY_S, return_when=FIRST_COMPLETED)
+            done, pending = wait(pending, timeout=REVIVE_EVERY_S, return_when=FIRST_EXCEPTION)
             self._tend()
             for future in done:
                 future.result()
-                yield futures[future]
+        if self.stopping():
+            raise RunStopped
+        return [group for group in collection.scored if group is not None]
+
+    @contextmanager
+    def tending(self) -> Iterator[None]:
+        """What is in flight is looked after while the caller does something else, as `finish` does while it waits."""
+        if not self.config.rollout.max_staleness:
+            yield
+            return
+        ended = threading.Event()
+        tender = threading.Thread(target=self._tend_until, args=[ended], name="tender")
+        tender.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            tender.join()
+
+    def close(self) -> None:
+        """Give up every rollout in flight, which ends as INFRA; engine and sandboxes are closed with them."""
+        self._closed.set()
+        self.engine.close()
+        self.backend.close()
+        self._slots.close()
+
+    def _given_up(self) -> bool:
+        return self._closed.is_set() or self.stopping()
+
+    def _tend_until(self, ended: threading.Event) -> None:
+        while not ended.wait(REVIVE_EVERY_S):
+            try:
+                self._tend()
+            except EngineUnavailable as error:
+                log.warning("%s", error)  # and the next `finish` meets it again
+                return
 
     def _tend(self) -> None:
         """Revive a dead engine; once the run is stopping, cut short whatever waits for an engine or a sandbox."""
         try:
             if not self.stopping():
                 self.engine.revive()
+                self.renew_weights()
                 return
         except RunStopped:
             pass
@@ -124,15 +190,20 @@ class Collector:
                 task_id=task.task_id,
                 step=step,
                 purpose=purpose,
-                policy_version=self.engine.policy_version,
+                policy_version=0,
                 prompt_ids=prompt_ids,
             )
             for index in range(group_size)
         ]
 
+    def _run(self, task: Task, rollout: Rollout, collection: Collection, index: int) -> None:
+        if not self._given_up():
+            self._attempt(task, rollout)
+        if collection.count_ended(index) and not self._given_up():
+            collection.scored[index] = self._score(collection.groups[index])
+
     def _attempt(self, task: Task, rollout: Rollout) -> None:
-        if self.stopping():
-            return
+        rollout.policy_version = self.engine.policy_version
         self._emit_started(task, rollout)
         labels = SandboxLabels(
             run=str(self.run),
@@ -148,7 +219,7 @@ class Collector:
         finally:
             environment.close()
         rollout.flags |= environment.flags
-        if rollout.outcome is Outcome.TASK and not self.stopping():
+        if rollout.outcome is Outcome.TASK and not self._given_up():
             self._grade(task, rollout, labels)
         elif rollout.outcome is Outcome.TASK:
             rollout.outcome, rollout.termination_reason = Outcome.INFRA, "infra"
@@ -181,8 +252,8 @@ class Collector:
         )
         return group
 
-    def _on_turn(self, rollout: Rollout, turn: Turn) -> None:
-        self.events.write(TurnEnded(rollout=rollout.id, turn=turn))
+    def _on_turn(self, rollout: Rollout, turn: Turn, policy_version: int) -> None:
+        self.events.write(TurnEnded(rollout=rollout.id, policy_version=policy_version, turn=turn))
 
     def _emit_started(self, task: Task, rollout: Rollout) -> None:
         self.events.write(
@@ -250,6 +321,7 @@ def _save_files(rollout: Rollout, run_dir: Path) -> dict[str, str]:
         response_ids=np.array(rollout.response_ids, np.int32),
         loss_mask=np.array(rollout.loss_mask, np.int8),
         logprobs=np.array(rollout.logprobs, np.float32),
+        policy_versions=np.array(rollout.policy_versions, np.int32),
     )
     if rollout.test_log:
         files["test_log"] = f"{stem}.log"

@@ -45,6 +45,8 @@ class ModelConfig(Section):
     """Compute type of forward and backward; weights and optimizer state stay float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in backward: about a quarter slower, far less memory."""
+    compile: bool = False
+    """Compile each layer with torch.compile (Inductor): the first steps wait for the compiler, a C++ one on a CPU."""
 
 
 class TasksConfig(Section):
@@ -92,6 +94,9 @@ class RolloutConfig(Section):
     """Seconds for a whole rollout, generation and tools (DeepSWE: 20 minutes)."""
     concurrency: Positive = 64
     """Rollouts in flight at once."""
+    max_staleness: NonNegative = 0
+    """Policy versions that a sampled token may be older than the weights that learn from it. 0: sampling and updates
+    take turns (DeepSWE). More: rollouts of that many next steps go on during an update (asynchronous training)."""
     prompt: str = "r2e-gym"
     """Name of a prompt file in trainer/prompts/."""
 
@@ -121,10 +126,12 @@ class AlgorithmConfig(Section):
     old_logprobs: Literal["sampled", "recomputed"] = "sampled"
     """The old policy of the ratio: the sampler's own log-probabilities, or recomputed before the update (DeepSWE)."""
     importance_correction: Literal["none", "tis", "icepop"] = "none"
-    """Correct for sampler and trainer disagreeing: truncate (TIS) or mask (IcePop) the token weight. Needs
-    old_logprobs = "recomputed"."""
+    """Correct for sampler and trainer disagreeing, by rounding or by age: truncate (TIS) or mask (IcePop) the token
+    weight. Needs old_logprobs = "recomputed"."""
     importance_cap: Annotated[float, Field(ge=1)] = 2.0
-    """Upper bound of the token weight for TIS and IcePop; IcePop's lower bound is its inverse."""
+    """Upper bound of the token weight for TIS (its authors: 2) and IcePop (its authors: 5)."""
+    importance_floor: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Lower bound of IcePop's band (its authors: 0.5)."""
 
 
 class OptimizerConfig(Section):
@@ -225,6 +232,9 @@ class HardwareConfig(Section):
     """Machines."""
     gpus_per_node: NonNegative = 0
     """GPUs on each; 0 means CPU."""
+    ranks_per_node: NonNegative = 0
+    """Trainer processes on each, which share weights and batch (FSDP2); 0 means one a GPU, or one on a CPU. Engine replicas
+    use the GPUs that no rank has, or share them all."""
     gpu_memory_gib: NonNegativeFloat = 0
     """Memory of one GPU, GiB."""
     min_memory_gib: PositiveFloat = 8
@@ -232,6 +242,11 @@ class HardwareConfig(Section):
     peak_tflops: NonNegativeFloat = 0
     """Dense bfloat16 TFLOP/s of one GPU or CPU, which MFU is a share of; 0: a GPU's public figure by its name, and a
     CPU's measured at the start."""
+
+    @property
+    def ranks(self) -> int:
+        """Trainer processes in all."""
+        return self.nodes * (self.ranks_per_node or max(1, self.gpus_per_node))
 
 
 class TrainConfig(Section):
@@ -267,6 +282,7 @@ class TrainConfig(Section):
 def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
     """Every (field, message) pair that no single field can see."""
     num_gpus = c.hardware.nodes * c.hardware.gpus_per_node
+    engine_gpus = c.engine.replicas * c.engine.tensor_parallel
     rules = [
         (
             "rollout.group_size",
@@ -296,6 +312,17 @@ def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
             "nccl: needs GPUs; choose files",
         ),
         (
+            "engine.weight_sync",
+            c.engine.weight_sync == "nccl" and 0 < num_gpus < engine_gpus + c.hardware.ranks,
+            f"nccl: cannot link two processes on one GPU, and {c.hardware.ranks} ranks beside {engine_gpus} GPUs of engines "
+            f"are more than {num_gpus}; lower hardware.ranks_per_node, or choose files",
+        ),
+        (
+            "hardware.ranks_per_node",
+            0 < c.hardware.gpus_per_node < c.hardware.ranks_per_node,
+            f"{c.hardware.ranks_per_node}: more than gpus_per_node={c.hardware.gpus_per_node}; one a GPU at most",
+        ),
+        (
             "engine.replicas",
             c.hardware.gpus_per_node == 0 and c.engine.replicas * c.engine.tensor_parallel > 1,
             f"{c.engine.replicas} x tensor_parallel={c.engine.tensor_parallel}: a CPU recipe runs one engine process",
@@ -323,6 +350,17 @@ def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
             'set old_logprobs = "recomputed", or none',
         ),
     ]
+    uncorrected = (
+        c.algorithm.old_logprobs == "recomputed" and c.algorithm.importance_correction == "none"
+    )
+    rules.append(
+        (
+            "rollout.max_staleness",
+            c.rollout.max_staleness > 0 and uncorrected,
+            f"{c.rollout.max_staleness}: nothing corrects for the age of the tokens; set "
+            'importance_correction = "tis" or "icepop", or old_logprobs = "sampled"',
+        )
+    )
     broken = [(field, message) for field, is_broken, message in rules if is_broken]
     return broken + _duplicates(c)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sandbox.task import Task
 from trainer.config import TasksConfig
+from trainer.events import Metric
 
 
 class Visits(NamedTuple):
@@ -87,6 +88,10 @@ def resting(history: History, config: TasksConfig) -> dict[str, float]:
     return {
         task: visits.rates[-1] for task, visits in sorted(history.items()) if _dull(visits, config)
     }
+
+
+def resting_metrics(history: History, config: TasksConfig) -> dict[str, Metric]:
+    return {"tasks/resting": (float(len(resting(history, config))), 1.0)}
 
 
 def _rests(visits: Visits, number: int, config: TasksConfig) -> bool:

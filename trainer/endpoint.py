@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 from tenacity import (
@@ -114,6 +115,7 @@ class EndpointEngine:
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         """See `Engine`. A busy or absent server is asked again until the time is up."""
         body = {
@@ -198,5 +200,6 @@ def _completion(reply: dict[str, Any]) -> Completion:
         text=text,
         token_ids=token_ids,
         logprobs=[math.nan] * len(token_ids),
+        policy_version=0,
         finish_reason="stop" if stopped else "length",
     )

@@ -29,6 +29,7 @@ from trainer.chat import Chat, load_prompt
 from trainer.config import ConfigError
 from trainer.estimates import pass_at_1
 from trainer.evaluation_config import EvalConfig, EvalTasksConfig, load_evaluation
+from trainer.evaluation_shards import Shard, parse_shard
 from trainer.evaluator import Evaluator, Place
 from trainer.events import (
     EVENTS_FILE,
@@ -43,7 +44,6 @@ from trainer.events import (
 from trainer.generate import Engine, start_engine
 from trainer.host import describe_host, package_versions
 from trainer.results import RESULT_EVENTS, Result, results_of, rewards_by_task
-from trainer.shards import Shard, parse_shard
 from trainer.stop import RunStopped, stop_on_signals
 
 log = logging.getLogger("trainer.evaluate")

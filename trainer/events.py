@@ -77,6 +77,8 @@ class RolloutStarted(Event):
 class TurnEnded(Event):
     type: Literal["turn"] = "turn"
     rollout: UUID
+    policy_version: int | None = None
+    """Of the weights that answered when the turn began (`trainer.generate.Completion`); None where it is not known."""
     turn: Turn
 
 

@@ -34,8 +34,8 @@ def rows_forward_flops(shape: ModelShape, rows: Iterable[Row]) -> float:
         forward_flops(
             shape,
             tokens=len(row.input_ids),
-            attended_pairs=int(row.position_ids.sum()) + len(row.position_ids),
-            loss_tokens=len(row.targets),
+            attended_pairs=row.num_pairs,
+            loss_tokens=row.distinct_loss_tokens()[0].shape[1],
         )
         for row in rows
     )

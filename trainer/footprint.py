@@ -169,8 +169,8 @@ def pass_tokens(config: TrainConfig) -> int:
 def activation_bytes(shape: ModelShape, tokens: int, *, element: int, recompute: bool) -> float:
     """What backward keeps for `tokens` tokens: in every layer, or (recompute) one layer and the input of each."""
     inner, kv = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
-    # the two norms: their float32 input, and its normalised copy
-    norms = 2 * 2 * shape.hidden_size * FLOAT32
+    # the float32 input of the two norms
+    norms = 2 * shape.hidden_size * FLOAT32
     # inputs of the projections; queries, keys, values before and after rotation; the attention's output
     attention = (shape.hidden_size + 2 * inner + 3 * kv + inner) * element
     # input of gate and up; gate, its activation, up and their product
@@ -181,20 +181,26 @@ def activation_bytes(shape: ModelShape, tokens: int, *, element: int, recompute:
     return tokens * shape.num_layers * layer
 
 
-def probability_bytes(shape: ModelShape, config: TrainConfig) -> float:
-    """What `trainer.cpu_attention` keeps for backward, at most: every token of a pass sees a whole rollout. 0 on GPUs."""
+def probability_bytes(shape: ModelShape, config: TrainConfig, block_queries: int) -> float:
+    """What `trainer.cpu_attention` needs at once: `block_queries` that see a whole rollout. 0 on GPUs.
+
+    Float32 probabilities, their gradient, and both in the compute type.
+    """
     if config.hardware.gpus_per_node:
         return 0.0
     rollout = config.rollout
     seen = rollout.max_prompt_tokens + rollout.max_response_tokens
-    layers = 1 if config.model.gradient_checkpointing else shape.num_layers
-    return float(layers * shape.num_heads * pass_tokens(config) * seen * element_bytes(config))
+    pairs = shape.num_heads * block_queries * seen
+    return float(pairs * 2 * (FLOAT32 + element_bytes(config)))
 
 
 def trainer_memory(
-    shape: ModelShape, config: TrainConfig, *, ranks: int, logit_chunk: int
+    shape: ModelShape, config: TrainConfig, *, ranks: int, logit_tile: int, block_queries: int
 ) -> TrainerMemory:
-    """Of one of `ranks` processes that share weights, gradients and moments evenly (FSDP)."""
+    """Of one of `ranks` processes that share weights, gradients and moments evenly (FSDP).
+
+    `logit_tile`: logits that exist at once. `block_queries`: queries whose probabilities do, on a CPU.
+    """
     share = shape.num_parameters / ranks
     reference = 1 if config.algorithm.kl_coef else 0
     return TrainerMemory(
@@ -207,9 +213,9 @@ def trainer_memory(
             element=element_bytes(config),
             recompute=config.model.gradient_checkpointing,
         )
-        + probability_bytes(shape, config),
-        # logits, their exponentials and their gradient
-        logits=3.0 * FLOAT32 * logit_chunk * shape.vocab_size,
+        + probability_bytes(shape, config, block_queries),
+        # logits, their softmax and its rounded copy
+        logits=3.0 * FLOAT32 * logit_tile,
     )
 
 

@@ -7,8 +7,10 @@ log-probabilities are those of the distribution that was sampled from.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
+from uuid import UUID
 
 from trainer.config import TrainConfig
 
@@ -36,7 +38,10 @@ class Completion:
     token_ids: list[int]
     """[T], the stop string's tokens included."""
     logprobs: list[float]
-    """[T] nats, at the sampling temperature."""
+    """[T] nats, at the sampling temperature, by the weights that sampled each token."""
+    policy_version: int
+    """Of the weights that answered when the turn began. Where new ones arrive in the middle of it (`Engine.load_weights`), its
+    later tokens are of those: none is older than this says."""
     finish_reason: Literal["stop", "length"]
 
 
@@ -52,15 +57,22 @@ class Engine(Protocol):
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         """Sample until STOP, the model's end of turn or `max_tokens`. Thread-safe.
+
+        `rollout` is that of the turn, which `trainer.engine_pool` keeps on one replica.
 
         Raises EngineUnavailable, GenerationTimeout, ContextFull.
         """
         ...
 
     def load_weights(self, folder: Path, policy_version: int) -> None:
-        """Answer with the weights in `folder` from now on. Raises EngineUnavailable naming the version."""
+        """Answer with the weights in `folder` from now on. Raises EngineUnavailable naming the version.
+
+        Requests in flight are never lost: vLLM freezes them, drops what it had computed for them and goes on with the new
+        weights; transformers ends them with the old weights first.
+        """
         ...
 
     def revive(self) -> bool:
@@ -83,9 +95,17 @@ def start_engine(
     Raises EngineUnavailable with the log's end, RunStopped when the run stops meanwhile.
     """
     if config.engine.kind == "vllm":
+        from trainer.engine_pool import start_all
         from trainer.vllm_engine import VllmEngine
 
-        return VllmEngine(config, run_dir / "engine.log", stopping)
+        if config.engine.replicas == 1:
+            return VllmEngine(config, run_dir / "engine.log", stopping)
+        return start_all(
+            [
+                partial(VllmEngine, config, run_dir / f"engine-{number}.log", stopping, number)
+                for number in range(config.engine.replicas)
+            ]
+        )
     from trainer.transformers_engine import TransformersEngine
 
     return TransformersEngine(config)

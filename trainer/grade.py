@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import tomli_w
 
@@ -29,12 +30,12 @@ from trainer.config import ConfigError
 from trainer.endpoint import TextChat
 from trainer.evaluate import Share, evaluated_tasks, identify, only_one, run
 from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
+from trainer.evaluation_shards import Shard
 from trainer.evaluator import Evaluator, Place
 from trainer.events import RolloutStarted
 from trainer.generate import Completion, Engine, EngineUnavailable
 from trainer.predictions import Prediction, instance_of, read_predictions
 from trainer.rollout import Rollout
-from trainer.shards import Shard
 from trainer.stop import stop_on_signals
 
 
@@ -123,6 +124,7 @@ class NoModel:
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         raise EngineUnavailable("predictions are graded without a model")
 

@@ -6,7 +6,7 @@ With ratio_t = exp(logprob_t - old_logprob_t), advantage A_t and a weight w_t fo
 
 PPO's clip (arXiv 1707.06347) with DAPO's higher upper bound (arXiv 2503.14476); k3_t = exp(d) - d - 1 with
 d = ref_logprob_t - logprob_t (Schulman, "Approximating KL divergence"); H_t the entropy of the sampling distribution;
-c_t the importance correction between sampler and trainer (TIS: truncated; IcePop: masked outside [1/cap, cap]).
+c_t the importance correction between sampler and trainer (`importance_weights`).
 All normalisation is in w_t (`token_weights`), so the loss of a batch is the plain sum over its micro-batches.
 """
 
@@ -50,14 +50,26 @@ def importance_weights(
     *,
     correction: Literal["none", "tis", "icepop"],
     cap: float,
+    floor: float,
 ) -> Tensor:
-    """[T] weight of the trainer's old policy against the sampler: min(r, cap) (TIS), r inside [1/cap, cap] else 0 (IcePop)."""
+    """[T] weight c_t of the trainer's old policy against the sampler, from r_t = exp(old_logprob_t - sampled_logprob_t).
+
+    tis: min(r_t, cap), truncated importance sampling (Ionides 2008; for sampler and trainer: Yao et al. 2025, "Your Efficient
+    RL Framework Secretly Brings You Off-Policy RL Training"). icepop: r_t inside [floor, cap], else 0 (Ling team 2025,
+    "Small Leak Can Sink a Great Ship"; arXiv 2510.18855). With old policy = the trainer's newest, r_t also holds how much the
+    policy has moved since the sampling, so it corrects stale rollouts too (decoupled PPO, AReaL, arXiv 2505.24298).
+    """
     if correction == "none":
         return torch.ones_like(old_logprobs)
     ratio = torch.exp(old_logprobs - sampled_logprobs)
     if correction == "tis":
         return ratio.clamp(max=cap)
-    return torch.where((ratio >= 1 / cap) & (ratio <= cap), ratio, torch.zeros_like(ratio))
+    return torch.where(inside_band(ratio, floor, cap), ratio, torch.zeros_like(ratio))
+
+
+def inside_band(ratio: Tensor, floor: float, cap: float) -> Tensor:
+    """[T] bool, where IcePop keeps a token."""
+    return (ratio >= floor) & (ratio <= cap)
 
 
 def policy_loss(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sandbox.errors import TasksetError
 from sandbox.task import load_taskset
+from trainer.blocks import MOST_QUERIES
 from trainer.config import ConfigError, TrainConfig
 from trainer.footprint import (
     GIB,
@@ -23,8 +24,9 @@ from trainer.footprint import (
     model_shape,
     trainer_memory,
 )
+from trainer.gpus import engine_gpus
+from trainer.head import TILE_TOKENS, TILE_VOCABULARY
 from trainer.machine import Machine, this_machine
-from trainer.policy import LOGIT_CHUNK
 from trainer.train import evaluation_tasks, training_tasks
 
 
@@ -123,11 +125,13 @@ def _num_evaluations(config: TrainConfig) -> int:
 
 
 def plan_memory(shape: ModelShape, config: TrainConfig) -> Memory:
-    ranks = max(1, config.hardware.nodes * config.hardware.gpus_per_node)
+    ranks = config.hardware.ranks
     commands = min(config.sandbox.concurrency, config.rollout.concurrency)
     return Memory(
         ranks=ranks,
-        trainer=trainer_memory(shape, config, ranks=ranks, logit_chunk=LOGIT_CHUNK),
+        trainer=trainer_memory(
+            shape, config, ranks=ranks, logit_tile=_logit_tile(config), block_queries=MOST_QUERIES
+        ),
         engine=engine_memory(shape, config),
         handover=handover_bytes(shape, config),
         sandboxes=float(commands * config.sandbox.memory_mib * 2**20),
@@ -186,29 +190,29 @@ def _lacking_gpus(config: TrainConfig, machine: Machine, memory: Memory | None) 
     if small:
         missing.append(f"GPU memory: {_gib(min(small))} of {hardware.gpu_memory_gib:g} GiB")
     if wanted and memory is not None:
-        needed = (
-            memory.trainer.total + engine.gpu_memory_utilization * hardware.gpu_memory_gib * GIB
-        )
+        needed = memory.trainer.total
+        if engine_gpus(config, 0)[0] == 0:
+            needed += engine.gpu_memory_utilization * hardware.gpu_memory_gib * GIB
         if needed > hardware.gpu_memory_gib * GIB:
             missing.append(
-                f"room on a GPU: trainer and engine together need {_gib(needed)} of "
+                f"room on a GPU: what shares one needs {_gib(needed)} of "
                 f"{hardware.gpu_memory_gib:g} GiB; lower gpu_memory_utilization or max_response_tokens"
             )
         if memory.engine.num_full_sequences < 1:
             missing.append(
                 "KV cache: less than one sequence of engine.max_model_len; raise tensor_parallel"
             )
-    if hardware.nodes * wanted > 1 or engine.replicas * engine.tensor_parallel > 1:
-        missing.append("training on more than one GPU: this version trains in one process")
-    if engine.weight_sync == "nccl":
-        missing.append("weight sync by nccl: this version hands weights over by files")
+    if 0 < wanted < engine.replicas * engine.tensor_parallel:
+        missing.append("engine replicas on other nodes: this version starts them on the first")
     return missing
 
 
 def _lacking_memory(config: TrainConfig, machine: Machine, memory: Memory | None) -> list[str]:
     needed = config.hardware.min_memory_gib * GIB
     if memory is not None and not config.hardware.gpus_per_node:
-        needed = max(needed, memory.trainer.total + memory.engine.total + memory.handover)
+        ranks_here = memory.ranks // config.hardware.nodes
+        trainers = ranks_here * memory.trainer.total
+        needed = max(needed, trainers + memory.engine.total + memory.handover)
     if machine.memory_bytes < 0.95 * needed:
         return [f"memory: {_gib(machine.memory_bytes)} of {_gib(needed)}"]
     return []
@@ -242,9 +246,15 @@ def _describe_work(config: TrainConfig, tasks: Tasks, work: Work) -> list[str]:
     return [*lines, f"  rollouts in all  {work.num_rollouts:,}"]
 
 
+def _logit_tile(config: TrainConfig) -> int:
+    """Logits that exist at once."""
+    return TILE_TOKENS * TILE_VOCABULARY["cuda" if config.hardware.gpus_per_node else "cpu"]
+
+
 def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> list[str]:
     trainer, engine, hardware = memory.trainer, memory.engine, config.hardware
-    where = f"each of {memory.ranks} GPU(s)" if hardware.gpus_per_node else "CPU"
+    kind = "GPU" if hardware.gpus_per_node else "CPU"
+    where = f"each of {memory.ranks} ranks on {kind}s" if memory.ranks > 1 else kind
     lines = [
         "",
         f"Memory ({shape.num_parameters:,} parameters)",
@@ -253,7 +263,7 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
         f"    gradients      {_gib(trainer.gradients)}",
         f"    AdamW          {_gib(trainer.optimizer)}",
         f"    activations    {_gib(trainer.activations)} (estimate)",
-        f"    logits         {_gib(trainer.logits)} (chunks of {LOGIT_CHUNK} tokens)",
+        f"    logits         {_gib(trainer.logits)} ({_logit_tile(config):,} at once)",
         f"    together       {_gib(trainer.total)}",
         f"  engine, {config.engine.replicas} replica(s), each on {config.engine.tensor_parallel} "
         f"{'GPU(s), of each' if hardware.gpus_per_node else 'process'}",

@@ -1,48 +1,50 @@
 """The policy: a causal language model, its log-probabilities over rows, and its optimizer.
 
 Weights and AdamW's state are float32; forward and backward run in the configured type under autocast. Logits exist for
-loss tokens only, in chunks that backward recomputes, so there is never a [tokens, vocabulary] tensor for a whole row.
+loss tokens only, in tiles (`trainer.head`), so there is never a [tokens, vocabulary] tensor for a whole row. With several
+ranks the policy is sharded over them (`trainer.shards`), and `scores` and all that gathers weights are collective.
 """
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from trainer import attention
 from trainer.batch import Row
 from trainer.config import ModelConfig, OptimizerConfig
-
-LOGIT_CHUNK = 512
-"""Loss tokens projected at once: 100 MB of float32 logits at a vocabulary of 50,000."""
+from trainer.head import TokenScores, score_tokens
+from trainer.norm import swap_norms
+from trainer.shards import fill, shard, whole
+from trainer.world import ALONE, World
 
 LOADING = threading.Lock()
 """Held around `from_pretrained`, which sets the default device of the whole process while it loads."""
 
 
-class TokenScores(NamedTuple):
-    """Of the T loss tokens of a row: log-probability [T] at the sampling temperature, entropy [T], in nats.
-
-    float32, or float64 where the model is.
-    """
-
-    logprobs: Tensor
-    entropy: Tensor
-
-
-class Policy:
-    def __init__(self, model: Any, *, dtype: torch.dtype, temperature: float) -> None:
+class Policy(nn.Module):
+    def __init__(
+        self, model: Any, *, dtype: torch.dtype, temperature: float, world: World = ALONE
+    ) -> None:
         """`model`: a transformers causal language model; its classes are typed too loosely to name one."""
+        super().__init__()
+        swap_norms(model)
         self.model = model
         self.dtype = dtype
         self.temperature = temperature
+        self.world = world
 
     def scores(self, row: Row, *, entropy_grad: bool = False) -> TokenScores:
         """Log-probabilities and entropies of the row's loss tokens; gradients flow unless inside `torch.no_grad`."""
+        scores: TokenScores = self(row, entropy_grad)
+        return scores
+
+    def forward(self, row: Row, entropy_grad: bool) -> TokenScores:
+        """`scores`, the output layer included: FSDP gathers its weight here, once for all chunks."""
         weight = next(self.model.parameters())
         device = weight.device
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != weight.dtype):
@@ -50,46 +52,33 @@ class Policy:
                 input_ids=row.input_ids[None].to(device),
                 position_ids=row.position_ids[None].to(device),
                 use_cache=False,  # with a cache transformers would let packed samples see each other
-                trees=row.trees,
+                branches=row.branches,
             ).last_hidden_state[0]
-            hidden = hidden[row.predictors.to(device)]
-            head = self.model.get_output_embeddings().weight
-            parts = [
-                checkpoint(
-                    _chunk_scores, h, head, t, self.temperature, entropy_grad, use_reentrant=False
-                )
-                for h, t in zip(
-                    hidden.split(LOGIT_CHUNK),
-                    row.targets.to(device).split(LOGIT_CHUNK),
-                    strict=True,
-                )
-            ]
-        return TokenScores(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        # rollouts that share a turn share its loss tokens: each is scored once
+        distinct, members = row.distinct_loss_tokens()
+        predictors, targets = distinct.to(device)
+        scores = score_tokens(
+            hidden[predictors],
+            self.model.get_output_embeddings().weight,
+            targets,
+            temperature=self.temperature,
+            dtype=self.dtype,
+            entropy_grad=entropy_grad,
+        )
+        return TokenScores(*(tensor[members.to(device)] for tensor in scores))
 
 
-def _chunk_scores(
-    hidden: Tensor, head: Tensor, targets: Tensor, temperature: float, entropy_grad: bool
-) -> TokenScores:
-    """hidden [C, E], head [V, E], targets [C] -> scores of C tokens."""
-    logits = nn.functional.linear(hidden, head)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    log_z = logits.logsumexp(-1)
-    logprobs = logits.gather(-1, targets[:, None])[:, 0] - log_z
-    with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
-        entropy = log_z - (torch.exp(logits - log_z[:, None]) * logits).sum(-1)
-    return TokenScores(logprobs, entropy)
+def load_policy(
+    config: ModelConfig, *, temperature: float, weights: Path | None = None, world: World = ALONE
+) -> Policy:
+    """The model at `config.path` in float32 with tree attention, on a GPU if there is one, shared by all ranks.
 
-
-def load_policy(config: ModelConfig, *, temperature: float, weights: Path | None = None) -> Policy:
-    """The model at `config.path` in float32 with tree attention, on a GPU if there is one.
-
-    `weights` names another folder with the same shape. Raises ValueError for a model whose attention is not plain causal.
+    `weights` names another folder with the same shape. Collective; the lead alone reads weights.
+    Raises ValueError for a model whose attention is not plain causal.
     """
     attention.register()
     with LOADING:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            weights or config.path, dtype=torch.float32, attn_implementation=attention.TREE
-        )
+        model = _read(weights or config.path) if world.leads else _hollow(config.path)
     if getattr(model.config, "sliding_window", None) and getattr(
         model.config, "use_sliding_window", True
     ):
@@ -98,8 +87,47 @@ def load_policy(config: ModelConfig, *, temperature: float, weights: Path | None
         )
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.to("cuda" if torch.cuda.is_available() else "cpu").train()
-    return Policy(model, dtype=getattr(torch, config.dtype), temperature=temperature)
+    if config.compile:
+        compile_layers(model)
+    model.train()
+    policy = Policy(model, dtype=getattr(torch, config.dtype), temperature=temperature, world=world)
+    return spread(policy)
+
+
+def compile_layers(model: Any) -> None:
+    """Compile each layer in place, for rows of any length; attention stays as it is."""
+    for layer in model.model.layers:
+        layer.compile(dynamic=True)
+
+
+def spread(policy: Policy) -> Policy:
+    """Move the policy to its world's device; with several ranks, shard it and take the lead's weights. Collective."""
+    model, world = policy.model, policy.world
+    if world.size == 1:
+        model.to(world.device)
+        return policy
+    state = {name: p.detach() for name, p in model.named_parameters()} if world.leads else None
+    shard(policy, model.model.layers, policy.dtype, world)
+    fill(model, state, world)
+    return policy
+
+
+def _read(folder: Path | str) -> Any:
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=attention.TREE
+    )
+
+
+def _hollow(path: str) -> Any:
+    """The model with memory that was never written to, and so costs none: its weights are the lead's."""
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(path),
+            dtype=torch.float32,
+            attn_implementation=attention.TREE,
+        )
+    model.to_empty(device="cpu").tie_weights()
+    return model
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -122,13 +150,21 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-def engine_state(model: Any, dtype: torch.dtype) -> dict[str, Any]:
-    """Weights by name in the engine's type, each with memory of its own, as safetensors wants them.
+def whole_weights(policy: Policy, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """Weights by name as a checkpoint has them, one after the other in `dtype`, on the policy's device. Collective.
 
-    Tied output embeddings are written out: vLLM's CPU build keeps a packed copy of them, which it makes anew only when
-    they are loaded by their own name, and would go on sampling with the old ones.
+    Tied output embeddings are among them: vLLM's CPU build keeps a packed copy of them, which it makes anew only when they
+    are loaded by their own name, and would go on sampling with the old ones.
     """
-    state = model.state_dict()
+    for name, tensor in policy.model.state_dict().items():
+        yield name, whole(tensor.detach()).to(dtype)
+
+
+def engine_state(policy: Policy, dtype: torch.dtype) -> dict[str, Tensor]:
+    """`whole_weights` on the CPU, each with memory of its own, as safetensors wants them. Followers: empty. Collective."""
+    leads = policy.world.leads
     return {
-        name: tensor.detach().to(dtype, copy=True).contiguous() for name, tensor in state.items()
+        name: tensor.to("cpu", copy=True).contiguous()
+        for name, tensor in whole_weights(policy, dtype)
+        if leads
     }

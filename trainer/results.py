@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
+from trainer.evaluation_shards import shard_folders
 from trainer.events import (
     EVENTS_FILE,
     AnyEvent,
@@ -21,7 +22,6 @@ from trainer.events import (
     TurnEnded,
     read_events_of,
 )
-from trainer.shards import shard_folders
 from trainer.summary import RolloutRow
 
 RESULT_EVENTS = ("rollout_started", "rollout_finished", "regraded")

@@ -8,6 +8,7 @@ Worked example, two turns (P = prompt, A = sampled, O = observation and chat tem
     response_ids          A0 A0 A0 O0 O0 A1 A1
     loss_mask              1  1  1  0  0  1  1
     logprobs              l0 l1 l2  0  0 l5 l6
+    policy_versions        3  3  3  0  0  4  4
 """
 
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Rollout:
     step: int
     purpose: Purpose
     policy_version: int
+    """Of the weights that answered when it began."""
     prompt_ids: list[int]
     response_ids: list[int] = field(default_factory=list)
     """[R] sampled and observation tokens, in order."""
@@ -38,6 +40,8 @@ class Rollout:
     """[R] 1 for a sampled token (a stop string's tokens included), 0 otherwise."""
     logprobs: list[float] = field(default_factory=list)
     """[R] the sampler's log-probability at its temperature, in nats; 0 where loss_mask is 0."""
+    policy_versions: list[int] = field(default_factory=list)
+    """[R] of the weights that answered when a sampled token's turn began; 0 where loss_mask is 0."""
     turns: list[Turn] = field(default_factory=list)
     termination_reason: TerminationReason = "infra"
     outcome: Outcome = Outcome.INFRA
@@ -58,15 +62,24 @@ class Rollout:
     def num_sampled_tokens(self) -> int:
         return sum(self.loss_mask)
 
-    def append_sampled(self, token_ids: list[int], logprobs: list[float]) -> None:
+    @property
+    def sampled_versions(self) -> list[int]:
+        """Policy version of each sampled token, in order; it never falls."""
+        return [v for v, m in zip(self.policy_versions, self.loss_mask, strict=True) if m]
+
+    def append_sampled(
+        self, token_ids: list[int], logprobs: list[float], policy_version: int
+    ) -> None:
         self.response_ids += token_ids
         self.loss_mask += [1] * len(token_ids)
         self.logprobs += logprobs
+        self.policy_versions += [policy_version] * len(token_ids)
 
     def append_observed(self, token_ids: list[int]) -> None:
         self.response_ids += token_ids
         self.loss_mask += [0] * len(token_ids)
         self.logprobs += [0.0] * len(token_ids)
+        self.policy_versions += [0] * len(token_ids)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,51 +1,77 @@
-"""Shares of an evaluation: whole tasks, dealt out in turn, so that a task's rollouts are all in one share.
+"""FSDP2: each rank holds its share of every weight, gradient and moment, and gathers a layer while it is at work.
 
-A shard's folder holds an events file of its own; an evaluation that is not split has the one in its own folder. Light:
-standard library only.
+`fully_shard` (PyTorch, torch.distributed.fsdp) splits the first dimension of each parameter over the ranks. Gradients come out
+averaged, so a rank's loss is multiplied by the number of ranks to make them sums (`trainer.update`). Alone, nothing is
+sharded, and `whole` is the tensor itself.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-from sandbox.event_log import EVENTS_FILE
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
-Item = TypeVar("Item")
-FOLDER = "shards"
-
-
-class Shard(NamedTuple):
-    """Share `number` of `total`, counted from 1."""
-
-    number: int = 1
-    total: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.total}"
-
-    @property
-    def is_whole(self) -> bool:
-        return self.total == 1
-
-    def of(self, items: Sequence[Item]) -> list[Item]:
-        return list(items[self.number - 1 :: self.total])
-
-    def folder(self, evaluation: Path) -> Path:
-        return (
-            evaluation if self.is_whole else evaluation / FOLDER / f"{self.number}-of-{self.total}"
-        )
+from trainer.world import Ranks, World
 
 
-def parse_shard(text: str) -> Shard:
-    """`2/8`. Raises ValueError."""
-    number, _, total = text.partition("/")
-    if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise ValueError(f"{text}: needs i/n with 1 <= i <= n, such as 2/8")
-    return Shard(int(number), int(total))
+def shard(root: nn.Module, layers: nn.ModuleList, dtype: torch.dtype, world: World) -> None:
+    """Split the parameters under `root` in place: layer by layer, and what is outside the layers together.
+
+    Full weights may lie on a CPU: each layer is moved to the world's device, cut, and freed before the next. Layers travel and
+    compute in `dtype`, gradients are summed in float32.
+    """
+    assert isinstance(world, Ranks)
+    precision = MixedPrecisionPolicy(
+        param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32
+    )
+    for layer in layers:
+        fully_shard(layer, mesh=world.mesh, mp_policy=precision)
+    fully_shard(root, mesh=world.mesh, mp_policy=precision, reshard_after_forward=False)
 
 
-def shard_folders(evaluation: Path) -> list[Path]:
-    """Every folder of the evaluation that has an events file, in the order of the shards."""
-    found = [path.parent for path in evaluation.glob(f"{FOLDER}/*/{EVENTS_FILE}")]
-    found.sort(key=lambda folder: int(folder.name.partition("-")[0]))
-    return [evaluation, *found] if (evaluation / EVENTS_FILE).is_file() else found
+def fill(model: nn.Module, whole_state: Mapping[str, Tensor] | None, world: World) -> None:
+    """Put the lead's whole weights into every rank's shards, and its buffers into every rank. Collective."""
+    for name, parameter in model.named_parameters():
+        part = share_out(whole_state[name] if whole_state else None, parameter)
+        with torch.no_grad():
+            local(parameter).copy_(local(part))
+    if world.size > 1:
+        for _, buffer in model.named_buffers(remove_duplicate=False):
+            dist.broadcast(buffer, 0)
+
+
+def share_out(tensor: Tensor | None, like: Tensor) -> Tensor:
+    """The lead's whole `tensor` in the shards of `like`; followers give None. Collective where `like` is sharded."""
+    if not isinstance(like, DTensor):
+        assert tensor is not None
+        return tensor
+    device = like.to_local().device
+    given = torch.empty(like.shape, device=device) if tensor is None else tensor.to(device)
+    return distribute_tensor(given, like.device_mesh, like.placements, src_data_rank=0)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The full tensor, gathered from all ranks where it is sharded. Collective."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's share, in the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def gather_state(tree: Mapping[Any, Any], world: World) -> dict[Any, Any]:
+    """A nested state with whole tensors, on the lead's CPU when sharded; the others' is empty of tensors. Collective."""
+    gathered: dict[Any, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            gathered[key] = gather_state(value, world)
+        elif isinstance(value, DTensor):
+            full = whole(value)
+            gathered[key] = full.cpu() if world.leads else None
+        else:
+            gathered[key] = value
+    return gathered

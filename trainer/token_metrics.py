@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.batch import Row
+from trainer.loss import inside_band
 from trainer.tally import Tally
 
 
@@ -21,11 +22,15 @@ def token_tally(
     correction: Tensor,
     entropy: Tensor,
     sums: dict[str, Tensor],
+    cap: float,
+    floor: float,
 ) -> Tally:
     """Of one row. Every tensor is [T], detached, in nats but for `correction`; `sums` are the loss's totals over T.
 
     `mismatch/kl` is k3 of KL(sampler || trainer); `kl/k1` and `kl/approx` are k1 and k3 of KL(old || trainer) (Schulman,
-    "Approximating KL divergence"). A row without a loss token, which a rank may be dealt, shows nothing.
+    "Approximating KL divergence"). `importance/capped` counts tokens that TIS would cut at `cap`, `importance/masked` those
+    that IcePop would leave out of [`floor`, `cap`], whichever correction is on. A row without a loss token, which a rank may be
+    dealt, shows nothing.
     """
     count = float(len(logprobs))
     if not count:
@@ -42,7 +47,8 @@ def token_tally(
         "importance/ratio": weight.sum(),
         "importance/ratio_squared": weight.square().sum(),
         "importance/mean": correction.sum(),
-        "importance/masked": (correction == 0).sum(),
+        "importance/capped": (weight > cap).sum(),
+        "importance/masked": (~inside_band(weight, floor, cap)).sum(),
     }
     maxima = {
         "ratio/max": torch.exp(drift).max(),
@@ -69,7 +75,9 @@ def batch_tally(rows: Sequence[Row], micro_batch_tokens: int) -> Tally:
     tally.add("batch/rows", len(rows), 1.0)
     tally.add("batch/row_tokens", tokens, len(rows))
     tally.add("batch/fill", tokens, len(rows) * micro_batch_tokens)
-    tally.add("batch/loss_tokens", sum(len(row.targets) for row in rows), tokens)
+    tally.add(
+        "batch/loss_tokens", sum(row.distinct_loss_tokens()[0].shape[1] for row in rows), tokens
+    )
     tally.raise_to("batch/row_tokens_max", max((len(row.input_ids) for row in rows), default=0))
     return tally
 

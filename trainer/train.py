@@ -1,8 +1,9 @@
 """The training loop of GRPO++: collect, score, update, sync, evaluate, checkpoint; it reads top to bottom.
 
-One process, on CPU or one GPU. What it did is in `RUN_DIR/events.jsonl`; started again on the same folder, it goes on from
-the newest checkpoint. It deviates from DeepSWE's release in one default: the ratio's old policy is the sampler's own
-log-probabilities instead of a recomputation (`algorithm.old_logprobs`), which saves a forward pass.
+With several ranks this is the lead's part, which the others follow (`trainer.follow`). What it did is in
+`RUN_DIR/events.jsonl`; started again on the same folder, it goes on from the newest checkpoint. It deviates from DeepSWE's
+release in one default: the ratio's old policy is the sampler's own log-probabilities instead of a recomputation
+(`algorithm.old_logprobs`), which saves a forward pass.
 """
 
 import logging
@@ -27,7 +28,7 @@ from trainer.chat import Chat, Prompt, load_prompt
 from trainer.checkpoint import Progress
 from trainer.collect import Collector
 from trainer.config import ConfigError, TrainConfig
-from trainer.curriculum import resting
+from trainer.curriculum import resting, resting_metrics
 from trainer.events import (
     CheckpointSaved,
     Evaluated,
@@ -38,20 +39,28 @@ from trainer.events import (
     StepEnded,
     TasksResting,
 )
+from trainer.follow import load_state
 from trainer.generate import start_engine
 from trainer.metrics import rollout_metrics, step_time_metrics
-from trainer.policy import Policy, load_policy, make_optimizer
-from trainer.resample import collect_batch
+from trainer.resample import top_up
 from trainer.rollout import ScoredGroup
+from trainer.staleness import Ahead, staleness_metrics
 from trainer.stop import RunStopped
+from trainer.task_stream import TaskStream
 from trainer.update import update
-from trainer.weights import FileSync
+from trainer.weights import start_sync
+from trainer.world import ALONE, World
 
 log = logging.getLogger(__name__)
 
 
 def train(
-    config: TrainConfig, run_dir: Path, run: UUID, events: EventWriter, stopping: Callable[[], bool]
+    config: TrainConfig,
+    run_dir: Path,
+    run: UUID,
+    events: EventWriter,
+    stopping: Callable[[], bool],
+    world: World = ALONE,
 ) -> Progress:
     """Run `config` to its last step and return where it stands. Raises RunStopped after saving a checkpoint."""
     # 1. What is practised, and on what
@@ -73,7 +82,7 @@ def train(
         watch = AlarmWatch(run_dir, events)
         resources.callback(watch.close)
         loader = resources.enter_context(ThreadPoolExecutor(1, "load"))
-        loading = loader.submit(_load, config, run_dir)
+        loading = loader.submit(load_state, config, run_dir, world)
         backend = Pool(
             configured_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
         )
@@ -83,7 +92,8 @@ def train(
         engine = start_engine(config, run_dir, stopping)
         resources.callback(engine.close)
         policy, optimizer, reference, progress = loading.result()
-        sync = FileSync(policy, engine, getattr(torch, config.model.dtype))
+        dtype = getattr(torch, config.model.dtype)
+        sync = start_sync(config.engine.weight_sync, policy, engine, dtype)
         resources.callback(sync.close)
         collector = Collector(
             run=run,
@@ -95,12 +105,28 @@ def train(
             backend=backend,
             events=events,
             stopping=stopping,
+            renew_weights=lambda: sync.renew(progress.policy_version),
+        )
+        resources.callback(collector.close)
+
+        stream = TaskStream(
+            pool=pool, config=config, cursor=progress.cursor, history=progress.history
+        )
+        group_size = config.rollout.group_size
+        collect = partial(collector.collect, purpose="train", group_size=group_size)
+        ahead = Ahead(
+            stream,
+            partial(collector.begin, purpose="train", group_size=group_size),
+            step=progress.step,
+            drawn=progress.drawn,
+            num_steps=config.num_steps,
+            max_staleness=config.rollout.max_staleness,
         )
 
         def save_checkpoint() -> None:
             if progress.step in checkpoint.list_steps(run_dir):
                 return
-            with timed(events, progress.step, "checkpoint"):
+            with timed(events, progress.step, "checkpoint"), collector.tending():
                 folder = checkpoint.save(
                     run_dir, policy, optimizer, progress, tokenizer, config.checkpoint.keep
                 )
@@ -140,19 +166,15 @@ def train(
                 watch.step_began(step)
                 engine_busy_s = collector.engine_clock.busy_s()
 
-                # 4. Collect groups of graded rollouts; their advantages come with them
+                # 4. Groups of graded rollouts, with their advantages; those of later steps go on meanwhile
                 with timed(events, step, "rollout"):
-                    collect = partial(
-                        collector.collect,
-                        step=step,
-                        purpose="train",
-                        group_size=config.rollout.group_size,
-                    )
-                    batch = collect_batch(pool, progress.cursor, progress.history, config, collect)
+                    collection = ahead.take(step)
+                    groups = collector.finish(collection)
+                    batch = top_up(groups, stream, config.tasks, partial(collect, step=step))
                 collected_s = time.monotonic() - began
 
                 # 5. One optimizer step
-                with timed(events, step, "update"):
+                with timed(events, step, "update"), collector.tending():
                     result = update(
                         policy,
                         optimizer,
@@ -164,18 +186,21 @@ def train(
                         peak_flops=ceiling.flops_per_s,
                     )
                 updated_s = time.monotonic() - began - collected_s
+                metrics = rollout_metrics(batch.drawn, max(collected_s, collection.seconds))
+                metrics |= batch.metrics() | resting_metrics(stream.history, config.tasks)
+                metrics |= staleness_metrics(batch.trained_on, progress.policy_version)
                 before, progress = (
                     progress,
                     progress._replace(
                         step=step,
                         policy_version=progress.policy_version + result.updated,
-                        cursor=batch.cursor,
-                        history=batch.history,
+                        cursor=stream.cursor,
+                        history=stream.history,
+                        drawn=ahead.drawn,
                     ),
                 )
                 if not result.updated:
                     events.write(LogLine(level="warning", text=f"step {step}: {result.reason}"))
-                metrics = rollout_metrics(batch.drawn, collected_s) | batch.metrics(config)
                 times = step_time_metrics(
                     step_s=time.monotonic() - began,
                     collect_s=collected_s,
@@ -218,11 +243,13 @@ def train(
 
 def check_supported(config: TrainConfig) -> None:
     """Raises ConfigError for what the configuration can say and this version cannot do."""
-    if config.engine.weight_sync == "nccl":
-        raise ConfigError([("engine.weight_sync", "nccl: not in this version; choose files")])
-    if config.hardware.nodes * config.hardware.gpus_per_node > 1:
-        message = f"{config.hardware.gpus_per_node}: this version trains in one process, on one GPU or none"
-        raise ConfigError([("hardware.gpus_per_node", message)])
+    engine, hardware = config.engine, config.hardware
+    if 0 < hardware.gpus_per_node < engine.replicas * engine.tensor_parallel:
+        message = (
+            f"{engine.replicas} x tensor_parallel={engine.tensor_parallel}: this version starts engines on the first node, "
+            f"which has {hardware.gpus_per_node} GPUs"
+        )
+        raise ConfigError([("engine.replicas", message)])
 
 
 def training_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
@@ -315,19 +342,3 @@ def timed(events: EventWriter, step: int, phase: Phase) -> Iterator[None]:
         yield
     finally:
         events.write(PhaseEnded(step=step, phase=phase, seconds=round(time.monotonic() - began, 3)))
-
-
-def _load(
-    config: TrainConfig, run_dir: Path
-) -> tuple[Policy, torch.optim.Optimizer, Policy | None, Progress]:
-    """Policy, optimizer, reference policy (only with a KL penalty) and progress: new, or from the newest checkpoint."""
-    temperature = config.rollout.temperature
-    policy = load_policy(config.model, temperature=temperature)
-    optimizer = make_optimizer(policy.model, config.optimizer)
-    reference = None
-    if config.algorithm.kl_coef:
-        reference = load_policy(config.model, temperature=temperature)
-        reference.model.requires_grad_(False)
-    steps = checkpoint.list_steps(run_dir)
-    progress = checkpoint.load(run_dir, steps[-1], policy, optimizer) if steps else Progress()
-    return policy, optimizer, reference, progress

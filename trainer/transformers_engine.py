@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import torch
 from safetensors.torch import load_file
@@ -64,6 +65,7 @@ class TransformersEngine:
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         request = _Request(
             prompt_ids=prompt_ids,
@@ -178,6 +180,7 @@ class TransformersEngine:
             text=before + stop,
             token_ids=request.token_ids,
             logprobs=request.logprobs,
+            policy_version=self.policy_version,
             finish_reason="stop" if stopped else "length",
         )
         if request.reply.set_running_or_notify_cancel():

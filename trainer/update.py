@@ -1,25 +1,30 @@
 """One optimizer step from scored groups: pack, forward, backward, clip, step.
 
 The loss of the batch is the plain sum over its rows (`trainer.loss`), so gradients do not depend on how the batch was cut.
+With several ranks the lead packs and deals the rows, and all take the step together: the gradient norm is that of the whole
+batch, and whether the step is taken is decided once.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from trainer.batch import Row, pack
 from trainer.config import TrainConfig
+from trainer.deal import deal
 from trainer.events import Metric
 from trainer.loss import importance_weights, policy_loss
 from trainer.policy import Policy, learning_rate, set_learning_rate
 from trainer.rollout import ScoredGroup
+from trainer.shards import whole
 from trainer.speed import speed_tally
 from trainer.stop import RunStopped
 from trainer.stopwatch import Stopwatch
-from trainer.tally import Tally
+from trainer.tally import Tally, merge
 from trainer.token_metrics import batch_tally, token_tally, with_effective_sample_size
+from trainer.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,46 +48,88 @@ def update(
 ) -> UpdateResult:
     """Take one optimizer step, or say why not. Raises RunStopped between rows, with the weights untouched.
 
-    `peak_flops`: FLOP/s that MFU is a share of, `trainer.ceiling`; None leaves MFU out.
+    The lead's: it has the others join in `take_step`. `peak_flops`: FLOP/s of a rank that MFU is a share of,
+    `trainer.ceiling`; None leaves MFU out.
     """
     rows = pack(groups, config)
     if not rows:
         return UpdateResult(updated=False, reason="no rollout carried a gradient", metrics={})
-    watch = Stopwatch()
+    order = TakeStep(step=step, peak_flops=peak_flops)
+    policy.world.order(order)
+    shares = deal(rows, policy.world.size, hidden_size=policy.model.config.hidden_size)
+    result = take_step(
+        order, policy, optimizer, shares, config, reference=reference, stopping=stopping
+    )
+    cut = batch_tally(rows, config.optimizer.micro_batch_tokens).metrics()
+    return replace(result, metrics=cut | result.metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeStep:
+    """The lead's order to join in `take_step`."""
+
+    step: int
+    peak_flops: float | None
+
+
+def take_step(
+    order: TakeStep,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    shares: Sequence[Sequence[Row]] | None,
+    config: TrainConfig,
+    *,
+    reference: Policy | None,
+    stopping: Callable[[], bool],
+) -> UpdateResult:
+    """One optimizer step from the lead's `shares`, rows for each rank, equally many; followers give None. Collective.
+
+    Raises RunStopped on all ranks between rows, when any of them is stopping.
+    """
+    world = policy.world
+    rows = world.scatter(shares)
+    watch, tally, loss = Stopwatch(), Tally(), 0.0
     optimizer.zero_grad(set_to_none=True)
-    tally = batch_tally(rows, config.optimizer.micro_batch_tokens)
-    loss = 0.0
     with watch.timing("old_logprobs"):
-        olds = [_old_logprobs(policy, row, config) for row in rows]
+        olds = [_old_logprobs(policy, row, config) for row in _until_stopped(rows, world, stopping)]
     with watch.timing("forward_backward"):
-        for row, old in zip(rows, olds, strict=True):
-            if stopping():
-                raise RunStopped
+        for row, old in zip(_until_stopped(rows, world, stopping), olds, strict=True):
             loss += _backward(policy, reference, row, old, config, tally)
     with watch.timing("optimizer"):
-        norm = float(
-            torch.nn.utils.clip_grad_norm_(
-                policy.model.parameters(), config.optimizer.max_grad_norm
-            )
-        )
+        loss = sum(world.gather(loss))
+        norm = _clip(policy, config.optimizer.max_grad_norm)
         finite = math.isfinite(loss) and math.isfinite(norm)
-        updated = finite and norm < config.optimizer.skip_grad_norm
-        rate = learning_rate(config.optimizer, step)
+        (updated, *_) = world.gather(finite and norm < config.optimizer.skip_grad_norm)
+        rate = learning_rate(config.optimizer, order.step)
         if updated:
             set_learning_rate(optimizer, rate)
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    tally.add("loss", loss, 1.0)
-    tally.add("grad_norm", norm, 1.0)
-    tally.add("learning_rate", rate, 1.0)
-    tally.add("update/skipped", not updated, 1.0)
-    tally.include(
-        speed_tally(policy.model.config.to_dict(), rows, config, watch.seconds, peak_flops)
-    )
+    shape = policy.model.config.to_dict()
+    tally.include(speed_tally(shape, rows, config, watch.seconds, order.peak_flops))
+    measured = with_effective_sample_size(merge(world.gather(tally)))
+    measured.add("loss", loss, 1.0)
+    measured.add("grad_norm", norm, 1.0)
+    measured.add("learning_rate", rate, 1.0)
+    measured.add("update/skipped", not updated, 1.0)
     reason = "" if updated else f"loss {loss:.3g}, gradient norm {norm:.3g}: step skipped"
-    return UpdateResult(
-        updated=updated, reason=reason, metrics=with_effective_sample_size(tally).metrics()
-    )
+    return UpdateResult(updated=updated, reason=reason, metrics=measured.metrics())
+
+
+def _until_stopped(
+    rows: Sequence[Row], world: World, stopping: Callable[[], bool]
+) -> Iterator[Row]:
+    """Raises RunStopped before the next row, on all ranks at the same one."""
+    for row in rows:
+        if world.any(stopping()):
+            raise RunStopped
+        yield row
+
+
+def _clip(policy: Policy, max_norm: float) -> float:
+    """Scale the batch's gradient to `max_norm` at most, and return its norm before. Collective."""
+    norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), max_norm)
+    return float(whole(norm))
 
 
 def _old_logprobs(policy: Policy, row: Row, config: TrainConfig) -> torch.Tensor:
@@ -105,8 +152,9 @@ def _backward(
     algorithm = config.algorithm
     scores = policy.scores(row, entropy_grad=algorithm.entropy_coef > 0)
     old, sampled = old.to(scores.logprobs), row.sampled_logprobs.to(scores.logprobs)
+    band = {"cap": algorithm.importance_cap, "floor": algorithm.importance_floor}
     correction = importance_weights(
-        old, sampled, correction=algorithm.importance_correction, cap=algorithm.importance_cap
+        old, sampled, correction=algorithm.importance_correction, **band
     )
     ref_logprobs = None
     if reference is not None:
@@ -125,7 +173,8 @@ def _backward(
         entropy=scores.entropy,
         entropy_coef=algorithm.entropy_coef,
     )
-    terms.loss.backward()
+    # FSDP averages gradients over the ranks; their sum is wanted
+    (terms.loss * policy.world.size).backward()
     tally.include(
         token_tally(
             logprobs=scores.logprobs.detach(),
@@ -134,6 +183,7 @@ def _backward(
             correction=correction,
             entropy=scores.entropy.detach(),
             sums=terms.sums,
+            **band,
         )
     )
     return float(terms.loss.detach())

@@ -2,12 +2,15 @@
 
 Token ids travel both ways and text is never encoded. New weights arrive as a folder of safetensors: pause, reload,
 clear the prefix cache (it is keyed on tokens, not on weights), resume. A server that died is started again with the last
-weights by `revive`; requests that it held raise EngineUnavailable, later ones wait for it. vLLM's development routes are
-needed, so it listens on loopback.
+weights by `revive`; requests that it held raise EngineUnavailable, later ones wait for it. So is one that hangs: that answers
+nobody for as long as a request may take, nor a request for one token then, whatever its front end says of its health.
+vLLM's development routes are needed, so it listens on loopback.
 """
 
 import importlib.util
+import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -16,11 +19,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 
 from trainer.config import TrainConfig
-from trainer.generate import STOP, Completion, EngineUnavailable, GenerationTimeout
+from trainer.engine_pool import EnginePool
+from trainer.generate import STOP, Completion, Engine, EngineUnavailable, GenerationTimeout
+from trainer.gpus import engine_gpus
 from trainer.processes import GuardedProcess
 from trainer.stop import RunStopped
 
@@ -29,23 +35,34 @@ log = logging.getLogger(__name__)
 MODEL_NAME = "policy"
 CONTROL_TIMEOUT_S = 120.0
 HEALTH_TIMEOUT_S = 10.0
+PROBE_TIMEOUT_S = 60.0
 
 
 class VllmEngine:
     def __init__(
-        self, config: TrainConfig, log_path: Path, stopping: Callable[[], bool] = lambda: False
+        self,
+        config: TrainConfig,
+        log_path: Path,
+        stopping: Callable[[], bool] = lambda: False,
+        replica: int = 0,
     ) -> None:
-        """Start the server and wait until it answers. Raises EngineUnavailable, RunStopped."""
+        """Start the server and wait until it answers. `replica` counts from 0. Raises EngineUnavailable, RunStopped."""
         if importlib.util.find_spec("vllm") is None:
             raise EngineUnavailable(
                 'vllm is not installed: run "make setup", or set engine.kind = "transformers" (slower)'
             )
         self.config = config
         self.log_path = log_path
+        self.replica = replica
         self.policy_version = 0
+        self.awaits_weights = False
+        """Started again without a folder of weights to load: it answers when `weights_arrived`."""
         self._stopping = stopping
         self._weights: Path | None = None
+        self._weights_version = 0
         self._closed = False
+        self._distrusted = False
+        self._answered = 0.0
         self._ready = threading.Event()
         # shorter than the server's own 5 s, or a request can meet a connection that is just being closed
         limits = httpx.Limits(max_connections=config.rollout.concurrency + 8, keepalive_expiry=2)
@@ -60,6 +77,7 @@ class VllmEngine:
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         body: dict[str, Any] = {
             "model": MODEL_NAME,
@@ -78,6 +96,7 @@ class VllmEngine:
             raise EngineUnavailable(f"the engine was not back within {timeout_s:.0f} s")
         if self._closed:
             raise EngineUnavailable("the engine is closed")
+        policy_version, sent = self.policy_version, time.monotonic()
         deadline = min(timeout_s, self.config.engine.request_timeout_s)
         try:
             reply = self._http.post(
@@ -85,6 +104,8 @@ class VllmEngine:
             )
             reply.raise_for_status()
         except httpx.TimeoutException as error:
+            if self._hangs(sent):
+                raise self._unavailable(error) from error
             if timeout_s <= self.config.engine.request_timeout_s:
                 raise GenerationTimeout(
                     f"no completion within the rollout's {timeout_s:.0f} s"
@@ -92,39 +113,54 @@ class VllmEngine:
             raise self._unavailable(error) from error
         except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed during the request
             raise self._unavailable(error) from error
+        self._answered = time.monotonic()
         choice = reply.json()["choices"][0]
         return Completion(
             text=choice["text"],
             token_ids=choice["token_ids"],
-            logprobs=choice["logprobs"]["token_logprobs"],
+            # JSON has no NaN: a model that came to nothing says null, and the update must see it
+            logprobs=[
+                math.nan if value is None else value
+                for value in choice["logprobs"]["token_logprobs"]
+            ],
+            policy_version=policy_version,
             finish_reason="stop" if choice["finish_reason"] == "stop" else "length",
         )
 
     def load_weights(self, folder: Path, policy_version: int) -> None:
-        self._weights, self.policy_version = folder, policy_version
-        if self.revive():
-            return
-        try:
-            self._push(folder)
-        except EngineUnavailable:
-            self._ready.clear()
-            if not self.revive():
-                raise
+        self._weights, self._weights_version = folder, policy_version
+        if not self.revive():
+            try:
+                self._push(folder)
+            except EngineUnavailable as error:
+                log.warning("%s", error)
+                self._distrusted = True  # it may have half of the weights
+                self.revive()
+        # only now: what a request began with must never be newer than what answers it
+        self.policy_version = policy_version
+
+    def weights_arrived(self, policy_version: int) -> None:
+        """They came past HTTP (`trainer.nccl_sync`)."""
+        self.policy_version, self.awaits_weights = policy_version, False
+        self._open()
 
     def revive(self) -> bool:
         """Start a dead server again with the last weights; True when it was dead.
 
-        A server that let a request down is asked whether it is well: its front end may answer while its model is gone.
+        A server that let a request down is asked whether it is well: its front end may answer while its model is gone. One that
+        hangs, or failed to take new weights, is not asked.
         Raises EngineUnavailable, RunStopped.
         """
-        if self._process.exit_code() is None and (
-            self._ready.is_set() or self._healthy(HEALTH_TIMEOUT_S)
+        exit_code = self._process.exit_code()
+        if (
+            exit_code is None
+            and not self._distrusted
+            and (self._ready.is_set() or self._healthy(HEALTH_TIMEOUT_S))
         ):
-            self._ready.set()
+            self._open()
             return False
-        log.warning(
-            "the engine is gone (exit code %s); starting it again", self._process.exit_code()
-        )
+        state = "no longer answers" if exit_code is None else f"is gone (exit code {exit_code})"
+        log.warning("the engine %s; starting it again", state)
         self._process.close()
         self._start()
         return True
@@ -149,7 +185,7 @@ class VllmEngine:
             self._http.post(f"{self.url}{path}", **kwargs).raise_for_status()
         except httpx.HTTPError as error:
             raise EngineUnavailable(
-                f"policy version {self.policy_version}: {path}: {error!r}"
+                f"policy version {self._weights_version}: {path}: {error!r}"
             ) from error
 
     def _healthy(self, timeout_s: float) -> bool:
@@ -158,6 +194,22 @@ class VllmEngine:
         except httpx.HTTPError:
             return False
 
+    def _hangs(self, since: float) -> bool:
+        """Whether nobody has been answered since then, and a request for one token is not answered either."""
+        if self._answered >= since or self._closed:
+            return False
+        body = {"model": MODEL_NAME, "prompt": [0], "max_tokens": 1}
+        try:
+            reply = self._http.post(
+                f"{self.url}/v1/completions", json=body, timeout=PROBE_TIMEOUT_S
+            )
+            reply.raise_for_status()
+        except (httpx.HTTPError, RuntimeError):
+            self._distrusted = not self._closed
+            return True
+        self._answered = time.monotonic()
+        return False
+
     def _unavailable(self, error: Exception) -> EngineUnavailable:
         if not self._closed:
             self._ready.clear()
@@ -165,12 +217,13 @@ class VllmEngine:
 
     def _start(self) -> None:
         self._ready.clear()
-        port = _free_port()
+        self._distrusted = False
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         with self.log_path.open("ab") as output:
             self._process = GuardedProcess(
                 _command(self.config, port),
-                env=os.environ | _environment(self.config),
+                env=os.environ | _environment(self.config) | self._devices(),
                 output=output,
             )
         try:
@@ -180,7 +233,16 @@ class VllmEngine:
         except BaseException:
             self.close()
             raise
-        self._ready.set()
+        self.awaits_weights = self._weights is None and self.policy_version > 0
+        self._open()
+
+    def _open(self) -> None:
+        if not self.awaits_weights:
+            self._ready.set()
+
+    def _devices(self) -> dict[str, str]:
+        gpus = engine_gpus(self.config, self.replica)
+        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if gpus else {}
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + self.config.engine.startup_timeout_s
@@ -201,6 +263,15 @@ class VllmEngine:
         )
 
 
+def replicas_of(engine: Engine, *, settled: bool = True) -> list[VllmEngine]:
+    """The servers behind `engine`; `settled` waits for those that are being started again."""
+    if isinstance(engine, EnginePool):
+        if settled:
+            engine.settle()
+        return [replica for replica in engine.engines if isinstance(replica, VllmEngine)]
+    return [engine] if isinstance(engine, VllmEngine) else []
+
+
 def _command(config: TrainConfig, port: int) -> list[str]:
     # the `vllm` console script asks for the metadata of a package of that name, which the CPU build does not have
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
@@ -219,6 +290,8 @@ def _command(config: TrainConfig, port: int) -> list[str]:
     }
     if config.hardware.gpus_per_node:
         options["gpu-memory-utilization"] = config.engine.gpu_memory_utilization
+    if config.engine.weight_sync == "nccl":
+        options["weight-transfer-config"] = json.dumps({"backend": "nccl"})
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     return [*command, "--disable-log-stats"] + (
@@ -239,7 +312,7 @@ def _environment(config: TrainConfig) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -16,7 +16,7 @@ from sandbox.kubernetes import KubernetesBackend
 from sandbox.kubernetes_api import Api
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.rootfs import COMPOSED_IMAGE
-from tests.cluster.live import Node, Pods
+from tests.cluster.live import Node, Pods, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,18 @@ def sandbox(backend: KubernetesBackend, spec: SandboxSpec, pods: Pods) -> Iterat
     made = backend.create(spec)
     yield made
     made.close()
-    pods.wait_until_gone(made.id)
+    pods.wait_until_gone()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left(pods: Pods, started_node: Node | None) -> Iterator[None]:
+    """After a file's tests no pod is left, and on our own node no container, control group, mount or process of one."""
+    yield
+    wait_until(lambda: not _left(pods, started_node), "something of a pod is left", 120)
+
+
+def _left(pods: Pods, node: Node | None) -> list[str]:
+    return [*pods.names(), *(node.traces() if node else ())]
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +64,16 @@ def pods(kubernetes_options: dict[str, Any]) -> Pods:
 
 
 @pytest.fixture(scope="session")
-def node() -> Iterator[Node]:
+def started_node() -> Iterator[Node | None]:
     folder = os.environ.get("STUDIO_TEST_NODE")
-    if not folder:
-        pytest.skip("needs the node that make cluster-test starts")
-    made = Node(Path(folder))
+    made = Node(Path(folder)) if folder else None
     yield made
-    made.engine.close()
+    if made:
+        made.engine.close()
+
+
+@pytest.fixture(scope="session")
+def node(started_node: Node | None) -> Node:
+    if started_node is None:
+        pytest.skip("needs the node that make cluster-test starts")
+    return started_node

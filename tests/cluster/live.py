@@ -22,9 +22,10 @@ class Pods:
     def __init__(self, api: Api) -> None:
         self.api = api
 
-    def names(self) -> set[str]:
-        found = self.api.call("GET", self.api.path("pods"))["items"]
-        return {pod["metadata"]["name"] for pod in found}
+    def names(self, *, ending: bool = True) -> set[str]:
+        """Of all pods, or of those alone that nobody has asked the cluster to remove."""
+        found = [pod["metadata"] for pod in self.api.call("GET", self.api.path("pods"))["items"]]
+        return {pod["name"] for pod in found if ending or "deletionTimestamp" not in pod}
 
     def annotations(self) -> Iterator[tuple[str, dict[str, str]]]:
         for pod in self.api.call("GET", self.api.path("pods"))["items"]:
@@ -39,8 +40,11 @@ class Pods:
     def delete(self, name: str) -> None:
         self.api.call("DELETE", self.api.path("pods", name))
 
-    def wait_until_gone(self, name: str, timeout_s: float = 120) -> None:
-        wait_until(lambda: name not in self.names(), f"pod {name} is still there", timeout_s)
+    def wait_until_gone(self, *, kept: str = "") -> None:
+        """Until nothing of any pod but `kept` lives on. The object of a dead pod stays for up to a minute more: so often does
+        a kubelet look after the remains of containers.
+        """
+        wait_until(lambda: self.names(ending=False) <= {kept}, "a pod is still there", 30)
 
 
 class Request(NamedTuple):
@@ -48,6 +52,7 @@ class Request(NamedTuple):
 
     verb: str
     resource: str
+    """Empty for what is no object, such as the server's version."""
     at: float
     """Unix seconds."""
 
@@ -70,7 +75,7 @@ class Node:
             entry = json.loads(line)
             if entry["user"]["username"].startswith(user):
                 at = datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp()
-                yield Request(entry["verb"], entry["objectRef"]["resource"], at)
+                yield Request(entry["verb"], entry.get("objectRef", {}).get("resource", ""), at)
 
     def kill_apiserver(self) -> None:
         """It is started again at once, as a static pod would be."""
@@ -93,8 +98,12 @@ class Node:
         return [*(c.name for c in containers), *self._groups(), *self._mounts(), *self._shims()]
 
     def _groups(self) -> list[str]:
+        """Of pods. On a host with both versions of control groups this kubelet knows nothing of the second, which then
+        controls nothing, and leaves there what has become empty.
+        """
         top, name = Path("/sys/fs/cgroup"), (self.folder / "cgroup").read_text()
-        return [str(group) for place in ("", "*/") for group in top.glob(f"{place}{name}/**/pod*/")]
+        found = [group for place in ("", "*/") for group in top.glob(f"{place}{name}/**/pod*/")]
+        return [str(group) for group in found if group.parts[4] != "unified" or _is_used(group)]
 
     def _mounts(self) -> list[str]:
         rows = (row.split()[1] for row in Path("/proc/self/mounts").read_text().splitlines())
@@ -110,6 +119,13 @@ class Node:
                 if "containerd-shim" in line and str(self.folder) in line:
                     found.append(f"process {path.parent.name}: {line}")
         return found
+
+
+def _is_used(group: Path) -> bool:
+    """Whether any process is in a control group of the second version, or below it."""
+    with suppress(FileNotFoundError):
+        return "populated 1" in (group / "cgroup.events").read_text()
+    return False
 
 
 def wait_until(done: Callable[[], bool], claim: str, timeout_s: float) -> None:

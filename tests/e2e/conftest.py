@@ -12,9 +12,9 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import free_port
-from tests.images.fixtures import built, engine, nodes
+from tests.images.fixtures import built, nodes, r2e_engine
 
-__all__ = ["built", "engine", "nodes"]
+__all__ = ["built", "nodes", "r2e_engine"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LINK = re.compile(rb"http://\S+/sign-in/link/\S+")

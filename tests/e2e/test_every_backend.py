@@ -65,7 +65,7 @@ def options(
     if backend == "bubblewrap":
         return {"unpacked": str(built / "images"), "state": str(tmp_path / "sandboxes")}
     if backend == "docker":
-        return {"base_url": request.getfixturevalue("engine")}
+        return {"base_url": request.getfixturevalue("r2e_engine")}
     request.getfixturevalue("nodes")
     return dict(request.getfixturevalue("kubernetes_options"))
 

@@ -72,8 +72,8 @@ def _venv(testbed: Path, python: str = "/opt/python") -> None:
     (testbed / ".venv" / "pyvenv.cfg").write_text(settings)
 
 
-def load_into(engine: str, folder: Path) -> None:
-    """Make every unpacked image of `folder` an image of a Docker engine."""
+def load_into(engine: str, folder: Path, *, kind: str = "") -> None:
+    """Make the unpacked images of `folder`, of all kinds or of one, images of a Docker engine."""
     import docker
 
     from tests.images.layers import load_on
@@ -81,7 +81,7 @@ def load_into(engine: str, folder: Path) -> None:
     client = docker.DockerClient(base_url=engine, timeout=600)
     _make_bare(client)
     layers: dict[str, dict[str, bytes]] = {BARE: {}, COMPOSED_IMAGE: {}}
-    for image in sorted((folder / "images").iterdir()):
+    for image in sorted((folder / "images").glob(f"*_{kind}%3A*" if kind else "*")):
         bare = (image / "testbed" / ".venv").is_dir()
         layers[BARE if bare else COMPOSED_IMAGE][unquote(image.name)] = _archive(image, bare)
     for base, images in layers.items():

@@ -26,7 +26,15 @@ def engine(built: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def r2e_engine(built: Path) -> str:
+    """The address of a Docker engine that has those of R2E-Gym rows."""
+    address = docker_address(os.environ)
+    load_into(address, built, kind="r2e")
+    return address
+
+
+@pytest.fixture(scope="session")
 def nodes(built: Path) -> None:
-    """The nodes of the cluster have the images: those of the tests' own get them here."""
+    """The nodes of the cluster have the images of R2E-Gym rows: those of the tests' own get them here."""
     if folder := os.environ.get("STUDIO_TEST_NODE"):
-        load_into(f"unix://{folder}/docker.sock", built)
+        load_into(f"unix://{folder}/docker.sock", built, kind="r2e")

@@ -56,7 +56,7 @@ def make_rollout(
     )
     for letter, token in zip(letters, ids, strict=True):
         if letter == "A":
-            rollout.append_sampled([token], [-rng.uniform(0.2, 6.0)])
+            rollout.append_sampled([token], [-rng.uniform(0.2, 6.0)], 0)
         else:
             rollout.append_observed([token])
     rollout.reward = reward
@@ -120,3 +120,14 @@ MIXED: list[list[Attempt]] = [
     [("AAA", 1.0, "finished")],
 ]
 """Multi-turn groups with everything that may occur: both rewards, each filter, INFRA, no signal, a group of one."""
+
+
+def begin_alike(groups: Sequence[ScoredGroup], *, num_prompt: int, num_response: int) -> None:
+    """Give all prompts their first tokens in common, and the rollouts of a group those of its first response."""
+    instruction = groups[0].rollouts[0].prompt_ids[:num_prompt]
+    for group in groups:
+        said = group.rollouts[0].response_ids[:num_response]
+        for rollout in group.rollouts:
+            rollout.prompt_ids = [*instruction, *rollout.prompt_ids[num_prompt:]]
+            alike = said[: len(rollout.response_ids)]
+            rollout.response_ids = [*alike, *rollout.response_ids[len(alike) :]]

@@ -21,6 +21,7 @@ class Setting(NamedTuple):
     filtered_in_baseline: bool = True
     correction: str = "none"
     cap: float = 2.0
+    floor: float = 0.5
     max_response_tokens: int = 40
 
 
@@ -109,7 +110,7 @@ def loss_and_gradient(batch: Sequence[Sequence[Attempt]], s: Setting) -> Answer:
                 if s.correction == "tis":
                     correct = min(between, s.cap)
                 if s.correction == "icepop":
-                    correct = between if 1 / s.cap <= between <= s.cap else 0.0
+                    correct = between if s.floor <= between <= s.cap else 0.0
 
                 ratio = math.exp(t.logprob - t.old)
                 if a > 0 and ratio > 1 + s.high:
@@ -152,7 +153,7 @@ SETTINGS = {
     "entropy": DEEPSWE._replace(entropy_coef=0.03),
     "filtered_left_out": DEEPSWE._replace(filtered_in_baseline=False),
     "tis": DEEPSWE._replace(correction="tis", cap=1.2),
-    "icepop": DEEPSWE._replace(correction="icepop", cap=1.2),
+    "icepop": DEEPSWE._replace(correction="icepop", cap=1.2, floor=0.75),
     "all_off": PLAIN_GRPO,
 }
 """Each part of GRPO++ moved to its other positions, by itself and together."""
@@ -172,5 +173,6 @@ def algorithm_section(s: Setting) -> dict[str, object]:
         "entropy_coef": s.entropy_coef,
         "importance_correction": s.correction,
         "importance_cap": s.cap,
+        "importance_floor": s.floor,
         "old_logprobs": "sampled" if s.correction == "none" else "recomputed",
     }

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCau
 from trainer import attention
 from trainer.policy import Policy
 from trainer.rollout import Rollout
+from trainer.world import ALONE, World
 
 VOCABULARY = 211
 SHAPE: dict[str, Any] = {
@@ -42,9 +43,11 @@ def make_model(family: str, attn_implementation: str, *, seed: int = 0) -> Any:
     return Qwen3ForCausalLM._from_config(qwen3, attn_implementation=attn_implementation)
 
 
-def make_policy(family: str, *, temperature: float = 0.7, seed: int = 0) -> Policy:
+def make_policy(
+    family: str, *, temperature: float = 0.7, seed: int = 0, world: World = ALONE
+) -> Policy:
     model = make_model(family, attention.TREE, seed=seed)
-    return Policy(model, dtype=torch.float32, temperature=temperature)
+    return Policy(model, dtype=torch.float32, temperature=temperature, world=world)
 
 
 def to_double(model: Any) -> Any:

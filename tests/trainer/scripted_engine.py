@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import torch
 from safetensors.torch import load_file
@@ -39,10 +40,12 @@ class ScriptedEngine:
         temperature: float,
         seed: int,
         timeout_s: float,
+        rollout: UUID | None = None,
     ) -> Completion:
         if self.closed:
             raise EngineUnavailable("the engine is closed")
         with self._lock:
+            policy_version = self.policy_version
             script = self._going_on.pop(seed, None) or self.scripts.pop(0)
             self._going_on[seed + 1] = script[1:]
         reply = script[0]
@@ -55,6 +58,7 @@ class ScriptedEngine:
             text=self._tokenizer.decode(token_ids),
             token_ids=token_ids,
             logprobs=logprobs,
+            policy_version=policy_version,
             finish_reason="stop"
             if text.endswith(STOP) and len(token_ids) < max_tokens
             else "length",

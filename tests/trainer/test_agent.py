@@ -75,8 +75,8 @@ class Stage:
         return group
 
     def close(self) -> None:
+        self.collector.close()
         self.collector.events.close()
-        self.pool.close()
 
     def finished(self) -> list[RolloutFinished]:
         events = [event for _, event in read_events(self.run_dir / EVENTS_FILE)]

@@ -67,6 +67,11 @@ def test_an_unknown_recipe_names_those_there_are() -> None:
             'tis: corrects nothing while the sampler is the old policy; set old_logprobs = "recomputed"',
         ),
         (
+            {"rollout": {"max_staleness": 1}, "algorithm": {"old_logprobs": "recomputed"}},
+            "rollout.max_staleness",
+            "1: nothing corrects for the age of the tokens",
+        ),
+        (
             {"algorithm": {"compact_filtering": ["infra"]}},
             "algorithm.compact_filtering.0",
             "'infra'",
@@ -92,6 +97,16 @@ def test_an_unknown_recipe_names_those_there_are() -> None:
             {"engine": {"kind": "transformers", "replicas": 2}, "hardware": GPU},
             "engine.kind",
             "transformers: generates in one process",
+        ),
+        (
+            {"engine": {"weight_sync": "nccl"}, "hardware": GPU},
+            "engine.weight_sync",
+            "nccl: cannot link two processes on one GPU, and 8 ranks beside 1 GPUs of engines are more than 8",
+        ),
+        (
+            {"hardware": {"gpus_per_node": 8, "ranks_per_node": 9}},
+            "hardware.ranks_per_node",
+            "9: more than gpus_per_node=8",
         ),
         (
             {"engine": {"kind": "transformers", "weight_sync": "nccl"}, "hardware": GPU},
@@ -158,6 +173,12 @@ def test_the_deepswe_recipe_has_the_published_figures() -> None:
 
 
 def test_what_this_version_cannot_do_is_refused_before_anything_starts() -> None:
-    config = load_recipe("qwen3-14b-8gpu")
-    with pytest.raises(ConfigError, match=r"(weight_sync: nccl|one process)"):
-        check_supported(config)
+    check_supported(load_recipe("qwen3-14b-8gpu"))
+    with pytest.raises(ConfigError, match="replicas: 8 x tensor_parallel=8: this version starts"):
+        check_supported(load_recipe("deepswe-32b-64gpu"))
+
+
+def test_ranks_are_one_a_gpu_or_as_many_as_told() -> None:
+    assert load_recipe("starter-cpu").hardware.ranks == 1
+    assert load_recipe("deepswe-32b-64gpu").hardware.ranks == 64
+    assert load_recipe("starter-cpu", {"hardware": {"ranks_per_node": 2}}).hardware.ranks == 2

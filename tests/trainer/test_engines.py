@@ -19,7 +19,7 @@ import torch
 
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.shared_memory import orphaned_segments
-from trainer.batch import Row, Tree
+from trainer.batch import Row
 from trainer.config import TrainConfig
 from trainer.generate import (
     STOP,
@@ -32,6 +32,7 @@ from trainer.generate import (
 from trainer.policy import Policy, load_policy
 from trainer.stop import RunStopped
 from trainer.transformers_engine import TransformersEngine
+from trainer.trie import Branch
 from trainer.vllm_engine import VllmEngine
 from trainer.weights import PREFIX, FileSync, remove_abandoned
 
@@ -82,7 +83,7 @@ def trainer_logprobs(policy: Policy, prompt_ids: list[int], token_ids: list[int]
     row = Row(
         input_ids=ids,
         position_ids=torch.arange(len(ids)),
-        trees=(Tree(prompt_length=num_prompt, response_lengths=(num_sampled,)),),
+        branches=(Branch(-1, len(ids)),),
         predictors=torch.arange(num_prompt - 1, len(ids) - 1),
         targets=ids[num_prompt:],
         advantages=torch.ones(num_sampled),
@@ -106,6 +107,40 @@ def test_log_probabilities_are_the_trainers(engine: Engine, policy: Policy) -> N
         assert 1 <= len(c.token_ids) == len(c.logprobs) <= 24
         assert c.finish_reason == ("length" if len(c.token_ids) == 24 else "stop")
     assert mean_difference(policy, completions) < 0.02
+
+
+def test_a_turn_in_flight_when_weights_arrive_is_of_the_version_that_it_says_or_newer(
+    engine: Engine, policy: Policy, config: TrainConfig
+) -> None:
+    """vLLM goes on with the new weights, with nothing left of what the old ones computed; transformers ends it first."""
+    untrained = load_policy(config.model, temperature=TEMPERATURE)
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(4))
+    before = engine.policy_version
+    with (
+        closing(FileSync(policy, engine, torch.bfloat16)) as sync,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        in_flight = pool.submit(complete, engine, PROMPTS[1], max_tokens=900)
+        time.sleep(1.0)
+        sync.push(7)
+        turn = in_flight.result()
+        assert (turn.policy_version, complete(engine, PROMPTS[0]).policy_version) == (before, 7)
+    from_old, from_new = (
+        (trainer_logprobs(p, PROMPTS[1], turn.token_ids) - torch.tensor(turn.logprobs)).abs()
+        for p in (untrained, policy)
+    )
+    switched = [
+        k
+        for k in range(len(turn.token_ids) + 1)
+        if from_old[:k].sum() + from_new[k:].sum() < 0.02 * len(turn.token_ids)
+    ]
+    assert switched, (from_old.mean(), from_new.mean())
+    if isinstance(engine, VllmEngine):
+        assert switched[0] < len(turn.token_ids)
+    else:
+        assert switched[-1] == len(turn.token_ids)
 
 
 def test_pushed_weights_answer_from_then_on(

@@ -27,11 +27,11 @@ from trainer.evaluation_config import (
     model_folder,
     parse_evaluation,
 )
+from trainer.evaluation_shards import Shard, parse_shard
 from trainer.events import EVENTS_FILE, RolloutFinished, RolloutStarted, read_events
 from trainer.recipes import merge
 from trainer.results import read_header, read_results, rewards_by_task
 from trainer.rollout import Rollout
-from trainer.shards import Shard, parse_shard
 
 NAMES = ["bonus-points", "budget-left", "class-average", "count-the-sheep"]
 K = 3

@@ -24,7 +24,7 @@ from sandbox.records import STATE, read_records
 from sandbox.task import load_taskset
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.shared_memory import orphaned_segments
-from trainer.config import CONFIG_FILE, load_config
+from trainer.config import CONFIG_FILE, TrainConfig, load_config
 from trainer.curriculum import Visits, draw, remember
 from trainer.events import (
     EVENTS_FILE,
@@ -32,6 +32,7 @@ from trainer.events import (
     CheckpointSaved,
     Evaluated,
     Finished,
+    GroupScored,
     LogLine,
     PhaseEnded,
     Resumed,
@@ -55,16 +56,16 @@ EXIT_TIMEOUT_S = 60.0
 class Run:
     """A run folder and the trainer process that works on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, module: str = "trainer") -> None:
+        self.folder, self.module = folder, module
         self.mark = uuid4().hex
         self.process: subprocess.Popen[bytes] | None = None
         self.signalled = datetime.now(UTC)
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         with (self.folder / "output.log").open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "trainer", str(self.folder)],
+                [sys.executable, "-m", self.module, str(self.folder), *arguments],
                 cwd=ROOT,
                 env=os.environ | {MARK: self.mark, "OMP_NUM_THREADS": "1"},
                 stdout=output,
@@ -116,6 +117,13 @@ class Run:
         return self.processes() + sandboxes + list(map(str, remove_abandoned(SHARED_MEMORY)))
 
 
+def write_config(config: TrainConfig, folder: Path) -> Path:
+    """`folder`, made a run's."""
+    folder.mkdir(exist_ok=True)
+    (folder / CONFIG_FILE).write_text(tomli_w.dumps(config.model_dump(mode="json")))
+    return folder
+
+
 MakeRun = Callable[..., Run]
 
 
@@ -128,10 +136,7 @@ def make_run(run_config: MakeConfig, tmp_path: Path) -> Iterator[MakeRun]:
         sections["rollout"] = quick | sections.get("rollout", {})
         learns = {"entropy_coef": 0.01, "compact_filtering": []}
         config = run_config(**sections, algorithm=learns)
-        folder = tmp_path / uuid4().hex
-        folder.mkdir()
-        (folder / CONFIG_FILE).write_text(tomli_w.dumps(config.model_dump(mode="json")))
-        runs.append(Run(folder))
+        runs.append(Run(write_config(config, tmp_path / uuid4().hex)))
         return runs[-1]
 
     yield make
@@ -282,6 +287,38 @@ def test_a_stop_during_the_update(make_run: MakeRun) -> None:
     assert_gapless(run.events())
     assert [e.from_step for e in of(Resumed, run.events())] == [1]
     assert [e.step for e in of(StepEnded, run.events())] == [1, 2]
+
+
+def test_a_stop_while_the_next_steps_rollouts_go_on_during_an_update(make_run: MakeRun) -> None:
+    run = make_run(
+        num_steps=4,
+        rollout={"max_staleness": 1, "max_turns": 4},
+        optimizer={"micro_batch_tokens": 1},
+        checkpoint={"every_steps": 0},
+    )
+    run.start()
+    run.until(lambda e: isinstance(e, PhaseEnded) and (e.step, e.phase) == (2, "rollout"))
+    run.signal(signal.SIGTERM)
+    assert_stopped(run, at_step=1)
+    ahead = [e.step for e in in_order(RolloutStarted, StepEnded, run.events())]
+    assert ahead.index(2) < max(i for i, step in enumerate(ahead) if step == 1)
+    before = len(run.events())
+    run.start()
+    assert run.wait(START_TIMEOUT_S) == 0, run.output()
+    events = run.events()
+    assert_gapless(events)
+    resumed = events[before:]
+    assert {e.step for e in of(RolloutStarted, resumed)} == {2, 3, 4}
+    assert [e.step for e in of(StepEnded, resumed)] == [2, 3, 4]
+    oldest = [e.metrics["staleness/max"][0] for e in of(StepEnded, events)]
+    assert oldest == [0, 0, 1, 1]
+    scored = {str(r) for e in of(GroupScored, resumed) for r in e.rollouts}
+    assert len(scored) == 3 * 2 * 2
+    assert run.left_behind() == []
+
+
+def in_order(one: type, other: type, events: list[AnyEvent]) -> list[Any]:
+    return [event for event in events if isinstance(event, one | other)]
 
 
 def test_a_stop_during_an_evaluation(make_run: MakeRun) -> None:

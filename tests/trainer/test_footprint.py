@@ -21,6 +21,7 @@ from trainer.footprint import (
     pass_tokens,
     trainer_memory,
 )
+from trainer.norm import swap_norms
 
 TINY = ModelShape(
     num_layers=2,
@@ -78,8 +79,8 @@ def test_a_pass_holds_a_micro_batch_or_one_whole_rollout() -> None:
 
 
 def test_activations_by_hand() -> None:
-    # norms 4 x 32 x 4 B; attention (32 + 2 x 32 + 3 x 16 + 32) x 2 B; MLP (32 + 4 x 48) x 2 B
-    layer = 512 + 352 + 448
+    # norms 2 x 32 x 4 B; attention (32 + 2 x 32 + 3 x 16 + 32) x 2 B; MLP (32 + 4 x 48) x 2 B
+    layer = 256 + 352 + 448
     assert activation_bytes(TINY, 10, element=2, recompute=False) == 10 * 2 * layer
     assert activation_bytes(TINY, 10, element=2, recompute=True) == 10 * (layer + 2 * 32 * 4)
 
@@ -87,6 +88,7 @@ def test_activations_by_hand() -> None:
 def test_the_estimate_is_near_what_backward_really_keeps() -> None:
     """Float32, where nothing is copied to another type; embeddings and the output layer are left out."""
     model = make_model("llama", "sdpa")
+    swap_norms(model)
     tokens = 64
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
@@ -106,27 +108,30 @@ def test_the_estimate_is_near_what_backward_really_keeps() -> None:
 
 def test_trainer_memory_by_hand() -> None:
     config = make_config(optimizer={"micro_batch_tokens": 9000})
-    memory = trainer_memory(TINY, config, ranks=2, logit_chunk=128)
+    memory = trainer_memory(TINY, config, ranks=2, logit_tile=128, block_queries=64)
     assert memory.weights == 4 * TINY_PARAMETERS / 2
     assert memory.gradients == 4 * TINY_PARAMETERS / 2
     assert memory.optimizer == 8 * TINY_PARAMETERS / 2
-    assert memory.logits == 3 * 4 * 128 * 211
-    # on a CPU attention keeps its probabilities: 2 layers, 4 heads, 9000 tokens that see 4136 others, 4 bytes
+    assert memory.logits == 3 * 4 * 128
+    # on a CPU attention holds a block's probabilities: 4 heads, 64 queries that see 4136 others, 4 x 4 bytes
     kept = activation_bytes(TINY, 9000, element=4, recompute=False)
-    assert memory.activations == kept + 2 * 4 * 9000 * 4136 * 4
+    assert memory.activations == kept + 4 * 64 * 4136 * 16
     assert memory.total == 8 * TINY_PARAMETERS + memory.logits + memory.activations
 
 
 def test_on_a_gpu_attention_keeps_no_probabilities() -> None:
     config = make_config(hardware={"gpus_per_node": 1})
-    memory = trainer_memory(TINY, config, ranks=1, logit_chunk=128)
+    memory = trainer_memory(TINY, config, ranks=1, logit_tile=128, block_queries=64)
     assert memory.activations == activation_bytes(TINY, 4136, element=4, recompute=False)
 
 
 def test_a_kl_penalty_costs_the_weights_of_a_reference_model() -> None:
-    without = trainer_memory(TINY, make_config(), ranks=1, logit_chunk=128)
+    without = trainer_memory(TINY, make_config(), ranks=1, logit_tile=128, block_queries=64)
     config = make_config(algorithm={"kl_coef": 0.1})
-    assert trainer_memory(TINY, config, ranks=1, logit_chunk=128).weights == 2 * without.weights
+    assert (
+        trainer_memory(TINY, config, ranks=1, logit_tile=128, block_queries=64).weights
+        == 2 * without.weights
+    )
 
 
 def test_a_cpu_engines_cache_is_the_configured_one() -> None:

@@ -72,14 +72,17 @@ def test_every_setting_changes_the_loss_or_is_a_position_already_held() -> None:
 
 def test_without_correction_the_importance_weight_is_one() -> None:
     old, sampled = torch.tensor([-1.0, -2.0]), torch.tensor([-3.0, -2.5])
-    assert importance_weights(old, sampled, correction="none", cap=2.0).tolist() == [1.0, 1.0]
+    assert importance_weights(old, sampled, correction="none", cap=2.0, floor=0.5).tolist() == [
+        1.0,
+        1.0,
+    ]
 
 
 def test_tis_truncates_and_icepop_masks() -> None:
     sampled = torch.zeros(4, dtype=torch.float64)
     old = torch.tensor([3.0, 1.5, 0.6, 0.4], dtype=torch.float64).log()
-    tis = importance_weights(old, sampled, correction="tis", cap=2.0)
-    icepop = importance_weights(old, sampled, correction="icepop", cap=2.0)
+    tis = importance_weights(old, sampled, correction="tis", cap=2.0, floor=0.5)
+    icepop = importance_weights(old, sampled, correction="icepop", cap=2.0, floor=0.5)
     assert tis.tolist() == pytest.approx([2.0, 1.5, 0.6, 0.4])
     assert icepop.tolist() == pytest.approx([0.0, 1.5, 0.6, 0.0])
 
@@ -161,6 +164,7 @@ def _ours(groups: list[ScoredGroup], tokens: dict[int, Token], config: TrainConf
                 row.sampled_logprobs,
                 correction=algorithm.importance_correction,
                 cap=algorithm.importance_cap,
+                floor=algorithm.importance_floor,
             ),
             ref_logprobs=values("reference"),
             kl_coef=algorithm.kl_coef,

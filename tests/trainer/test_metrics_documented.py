@@ -8,9 +8,11 @@ from tests.trainer.attempts import MIXED, make_config, make_groups
 from tests.trainer.gradients import run_update
 from tests.trainer.random_models import VOCABULARY, make_policy
 from trainer.alarms import RULES, STALL
+from trainer.curriculum import resting_metrics
 from trainer.metrics import rollout_metrics, step_time_metrics
 from trainer.resample import Batch
 from trainer.speed import speed_tally
+from trainer.staleness import staleness_metrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 REASONS = re.compile(r"termination/\w+")
@@ -28,7 +30,9 @@ def measured() -> set[str]:
     shape = reference.model.config.to_dict()
     names = {
         *rollout_metrics(groups, 1.0),
-        *Batch(groups, groups, 0, {}).metrics(config),
+        *Batch(groups, groups).metrics(),
+        *resting_metrics({}, config.tasks),
+        *staleness_metrics(groups, 0),
         *result.metrics,
         *speed_tally(shape, [], config, {"optimizer": 1.0}, 1e12).metrics(),
         *step_time_metrics(**times),

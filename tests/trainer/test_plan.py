@@ -96,8 +96,7 @@ def test_the_64_gpu_recipe_says_what_is_missing_here() -> None:
         "GPUs: 0 of 8 on each of 8 node(s)",
         "sandbox backend kubernetes",
         "taskset r2e-gym-subset: not bundled",
-        "this version trains in one process",
-        "this version hands weights over by files",
+        "engine replicas on other nodes: this version starts them on the first",
         "memory: 16.0 GiB of 1,024.0 GiB",
     ):
         assert what in missing

@@ -6,8 +6,9 @@ from sandbox.task import Task, load_taskset
 from tests.trainer.attempts import Attempt, make_config, make_groups
 from trainer.config import TrainConfig
 from trainer.metrics import rollout_metrics
-from trainer.resample import Batch, collect_batch
+from trainer.resample import Batch, top_up
 from trainer.rollout import ScoredGroup
+from trainer.task_stream import TaskStream
 
 POOL = load_taskset("starter").select(split="train")[:12]
 SOLVED: Attempt = ("AA", 1.0, "finished")
@@ -37,30 +38,31 @@ class Scripted:
         return groups
 
 
-def play(script: Sequence[list[Attempt]], **tasks: int) -> tuple[Batch, Scripted, TrainConfig]:
+def play(script: Sequence[list[Attempt]], **tasks: int) -> tuple[Batch, Scripted, TaskStream]:
+    """A step of four groups and of the extra ones."""
     config = make_config(tasks={"tasks_per_step": 4} | tasks)
-    collect = Scripted(config, script)
-    return collect_batch(POOL, 0, {}, config, collect), collect, config
+    collect, stream = Scripted(config, script), TaskStream(pool=POOL, config=config, history={})
+    return top_up(collect(stream.draw(4)), stream, config.tasks, collect), collect, stream
 
 
 def test_without_the_option_every_group_is_trained_on_as_it_came() -> None:
-    batch, collect, config = play([MIXED, NOBODY, EVERYBODY, MIXED])
+    batch, collect, stream = play([MIXED, NOBODY, EVERYBODY, MIXED])
     assert collect.calls == [4]
     assert batch.trained_on == batch.drawn
-    assert batch.metrics(config)["groups/extra"] == (0, 1)
-    assert batch.cursor == 4
+    assert batch.metrics()["groups/extra"] == (0, 1)
+    assert stream.cursor == 4
 
 
 def test_extra_groups_replace_those_without_a_difference() -> None:
-    batch, collect, config = play(
+    batch, collect, stream = play(
         [MIXED, NOBODY, EVERYBODY, MIXED, MIXED, NOBODY, MIXED], max_extra_groups=8
     )
     assert collect.calls == [4, 2, 1]
     assert [g.trained for g in batch.trained_on] == [True] * 4
     assert len(batch.drawn) == 7
-    assert batch.metrics(config)["groups/drawn"] == (7, 1)
-    assert batch.metrics(config)["groups/extra"] == (3, 1)
-    assert batch.cursor == 7
+    assert batch.metrics()["groups/drawn"] == (7, 1)
+    assert batch.metrics()["groups/extra"] == (3, 1)
+    assert stream.cursor == 7
     assert len(set(collect.tasks)) == 7
 
 
@@ -87,12 +89,12 @@ def test_metrics_are_over_all_groups_drawn() -> None:
 
 
 def test_replaced_groups_stay_in_their_tasks_history() -> None:
-    batch, collect, _ = play([NOBODY, MIXED, MIXED, MIXED, MIXED], max_extra_groups=1)
-    assert batch.history[collect.tasks[0]].rates == (0.0,)
-    assert batch.history[collect.tasks[4]].rates == (0.5,)
+    batch, collect, stream = play([NOBODY, MIXED, MIXED, MIXED, MIXED], max_extra_groups=1)
+    assert stream.history[collect.tasks[0]].rates == (0.0,)
+    assert stream.history[collect.tasks[4]].rates == (0.5,)
 
 
 def test_a_group_that_is_all_infra_is_replaced_and_leaves_no_solve_rate() -> None:
-    batch, collect, _ = play([[LOST, LOST], MIXED, MIXED, MIXED, MIXED], max_extra_groups=1)
+    batch, collect, stream = play([[LOST, LOST], MIXED, MIXED, MIXED, MIXED], max_extra_groups=1)
     assert all(g.trained for g in batch.trained_on)
-    assert batch.history[collect.tasks[0]].rates == ()
+    assert stream.history[collect.tasks[0]].rates == ()

@@ -25,6 +25,8 @@ def measured(tokens: range) -> Tally:
         correction=torch.exp(old - sampled).clamp(max=2.0),
         entropy=-entropy,
         sums={"entropy": -entropy.sum()},
+        cap=2.0,
+        floor=0.5,
     )
 
 
@@ -74,6 +76,8 @@ def test_the_numbers_of_three_tokens() -> None:
         correction=torch.tensor([0.0, 1.0, 1.5]).double(),
         entropy=torch.tensor([0.5, 0.25, 0.25]).double(),
         sums={},
+        cap=1.5,
+        floor=0.75,
     )
     metrics = with_effective_sample_size(tally).metrics()
     k3 = (2 - 1 - log2) + 0 + (0.5 - 1 + log2)
@@ -89,7 +93,8 @@ def test_the_numbers_of_three_tokens() -> None:
         "ratio/max": (1.0, 1),
         "importance/mean": (2.5, 3),
         "importance/max": (1.5, 1),
-        "importance/masked": (1, 3),
+        "importance/capped": (1, 3),
+        "importance/masked": (2, 3),
         "logprob/mean": (-3.0 - log2, 3),
         "logprob/nonfinite": (0, 3),
     }

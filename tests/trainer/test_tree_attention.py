@@ -4,17 +4,22 @@ import pytest
 import torch
 
 from trainer import attention
-from trainer.batch import Tree
+from trainer.trie import Branch
 
-TREES = (
-    Tree(prompt_length=5, response_lengths=(3, 1, 4)),
-    Tree(prompt_length=2, response_lengths=(2,)),
+BRANCHES = (
+    Branch(-1, 5),
+    Branch(-1, 2),
+    Branch(0, 3),
+    Branch(0, 1),
+    Branch(0, 4),
+    Branch(1, 2),
+    Branch(3, 2),
 )
-LENGTH = 17
+LENGTH = 19
 
 
 def attend(
-    dtype: torch.dtype, *, trees: tuple[Tree, ...] = TREES, length: int = LENGTH
+    dtype: torch.dtype, *, branches: tuple[Branch, ...] = BRANCHES, length: int = LENGTH
 ) -> list[torch.Tensor]:
     """The output and the gradients of query, key and value, for the same numbers in any type."""
     generator = torch.Generator().manual_seed(0)
@@ -26,16 +31,16 @@ def attend(
     ]
     weights = torch.randn(1, length, 6, 8, dtype=torch.float64, generator=generator).to(dtype)
     module = torch.nn.Identity()
-    output, _ = attention.tree_attention(module, *inputs, None, scaling=0.3, trees=trees)
+    output, _ = attention.tree_attention(module, *inputs, None, scaling=0.3, branches=branches)
     return [output, *torch.autograd.grad((output * weights).sum(), inputs)]
 
 
 def test_a_response_sees_its_prompt_and_itself_but_no_sibling() -> None:
     """Value t is the unit vector e_t and all keys are equal, so output t lists, with equal weights, what t sees."""
-    trees = (Tree(prompt_length=2, response_lengths=(1, 2)),)
+    branches = (Branch(-1, 2), Branch(0, 1), Branch(0, 2))
     query = key = torch.zeros(1, 1, 5, 5)
     output, _ = attention.tree_attention(
-        torch.nn.Identity(), query, key, torch.eye(5)[None, None], None, trees=trees
+        torch.nn.Identity(), query, key, torch.eye(5)[None, None], None, branches=branches
     )
     assert (output[0, :, 0] > 0).int().tolist() == [
         [1, 0, 0, 0, 0],
@@ -68,3 +73,11 @@ def test_the_settings_of_matrix_products_are_left_as_they_were() -> None:
     before = torch.backends.mkldnn.matmul.fp32_precision
     attend(torch.bfloat16)
     assert torch.backends.mkldnn.matmul.fp32_precision == before
+
+
+def test_autocast_does_not_round_the_scores() -> None:
+    plain = attend(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = attend(torch.bfloat16)
+    for one, other in zip(plain, under, strict=True):
+        assert torch.equal(one, other)

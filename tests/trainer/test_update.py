@@ -7,8 +7,14 @@ import torch
 from torch import Tensor
 
 from tests.trainer import longhand
-from tests.trainer.attempts import MIXED, make_config, make_groups
-from tests.trainer.gradients import run_update
+from tests.trainer.attempts import make_config, make_groups
+from tests.trainer.gradients import (
+    alike_groups,
+    apart,
+    run_update,
+    sample_near_the_policy,
+    splitting,
+)
 from tests.trainer.longhand import SETTINGS, Answer, Setting, Token
 from tests.trainer.random_models import (
     FAMILIES,
@@ -19,7 +25,6 @@ from tests.trainer.random_models import (
     to_double,
 )
 from trainer.batch import pack
-from trainer.config import TrainConfig
 from trainer.rollout import ScoredGroup
 
 torch.set_num_threads(1)
@@ -31,7 +36,7 @@ def test_every_parameters_gradient_equals_the_longhand_reference(name: str) -> N
     """Float64, through packing, tree attention and chunks, against stock attention and one rollout at a time."""
     setting = SETTINGS[name]
     config = make_config(algorithm=longhand.algorithm_section(setting))
-    groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
+    groups = alike_groups(config)
     policy = make_policy("llama", temperature=TEMPERATURE)
     to_double(policy.model)
     policy.dtype = torch.float64
@@ -40,7 +45,7 @@ def test_every_parameters_gradient_equals_the_longhand_reference(name: str) -> N
         reference = make_policy("llama", temperature=TEMPERATURE, seed=1)
         to_double(reference.model)
         reference.dtype = torch.float64
-    _sample_near_the_policy(groups, random.Random(3))
+    sample_near_the_policy(groups, random.Random(3))
 
     result, ours = run_update(policy, groups, config, reference=reference)
 
@@ -50,7 +55,7 @@ def test_every_parameters_gradient_equals_the_longhand_reference(name: str) -> N
     assert ours.keys() == expected.keys()
     for parameter, gradient in expected.items():
         assert gradient.abs().max() > 0
-        assert _apart(ours[parameter], gradient) < 1e-10, parameter
+        assert apart(ours[parameter], gradient) < 1e-10, parameter
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -58,9 +63,9 @@ def test_gradients_do_not_depend_on_sharing_or_splitting(family: str) -> None:
     def gradients(
         share_prefix: bool, micro_batch_tokens: int, **model: object
     ) -> dict[str, Tensor]:
-        config = _with(share_prefix, micro_batch_tokens)
-        groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
-        _sample_near_the_policy(groups, random.Random(3), family)
+        config = splitting(share_prefix, micro_batch_tokens)
+        groups = alike_groups(config)
+        sample_near_the_policy(groups, random.Random(3), family)
         policy = make_policy(family, temperature=TEMPERATURE)
         if model:
             policy.model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -73,19 +78,20 @@ def test_gradients_do_not_depend_on_sharing_or_splitting(family: str) -> None:
     for others in (*cuts, checkpointed):
         assert others.keys() == alone_each.keys()
         for parameter, gradient in alone_each.items():
-            assert _apart(others[parameter], gradient) < 1e-5, parameter
+            assert apart(others[parameter], gradient) < 1e-5, parameter
 
 
 def test_the_splits_above_really_differ() -> None:
     rows = []
     for share_prefix, budget in ((False, 1), (True, 1), (True, 16), (True, 24), (True, 4096)):
-        config = _with(share_prefix, budget)
-        groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
-        rows.append([len(row.trees[0].response_lengths) for row in pack(groups, config)])
-    assert rows[0] == rows[1] == [1] * 5
-    assert rows[2] == [1, 1, 1, 2]
-    assert rows[3] == [2, 1, 2]
-    assert rows[4] == [3, 2]
+        config = splitting(share_prefix, budget)
+        rows.append([len(row.input_ids) for row in pack(alike_groups(config), config)])
+    alone = rows[0]
+    assert len(alone) == 5
+    assert sorted(rows[1]) == sorted(alone)
+    assert [len(row) for row in rows[2:]] == [4, 2, 1]
+    # of 62 tokens the instruction is spared 4 times, the rest of a prompt 3 times, first turns 3 times
+    assert sum(alone) - sum(rows[4]) > 4 * 2 + 2 * 3 + 3 * 2
 
 
 @pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
@@ -93,21 +99,25 @@ def test_the_splits_above_really_differ() -> None:
 def test_packed_scores_are_those_of_each_rollout_run_alone(
     family: str, attn_implementation: str
 ) -> None:
-    config = _with(True, 4096, kl_coef=0.1)
-    groups = make_groups(MIXED, config, vocabulary=VOCABULARY)
+    config = splitting(True, 4096, kl_coef=0.1)
+    groups = alike_groups(config)
     policy = make_policy(family, temperature=TEMPERATURE)
     stock = make_model(family, attn_implementation)
     with torch.no_grad():
-        for row, group in zip(pack(groups, config), groups, strict=True):
-            kept = [r for r, f in zip(group.rollouts, group.filtered, strict=True) if not f]
-            each = [alone(stock, rollout, TEMPERATURE) for rollout in kept]
-            scores = policy.scores(row)
-            torch.testing.assert_close(
-                scores.logprobs, torch.cat([a.logprobs for a in each]), rtol=1e-4, atol=2e-5
-            )
-            torch.testing.assert_close(
-                scores.entropy, torch.cat([a.entropy for a in each]), rtol=1e-4, atol=2e-5
-            )
+        (row,) = pack(groups, config)
+        each = [
+            alone(stock, rollout, TEMPERATURE)
+            for group in groups
+            for rollout, filtered in zip(group.rollouts, group.filtered, strict=True)
+            if not filtered
+        ]
+        scores = policy.scores(row)
+        torch.testing.assert_close(
+            scores.logprobs, torch.cat([a.logprobs for a in each]), rtol=1e-4, atol=2e-5
+        )
+        torch.testing.assert_close(
+            scores.entropy, torch.cat([a.entropy for a in each]), rtol=1e-4, atol=2e-5
+        )
 
 
 def test_long_rollouts_are_scored_in_chunks_with_the_same_numbers() -> None:
@@ -125,31 +135,6 @@ def test_long_rollouts_are_scored_in_chunks_with_the_same_numbers() -> None:
     expected = torch.cat([a.logprobs for a in each])
     assert len(scores.logprobs) == 171
     torch.testing.assert_close(scores.logprobs, expected, rtol=1e-4, atol=2e-5)
-
-
-def _with(share_prefix: bool, micro_batch_tokens: int, **algorithm: object) -> TrainConfig:
-    return make_config(
-        algorithm=algorithm,
-        optimizer={
-            "max_grad_norm": 1e9,
-            "skip_grad_norm": 1e9,
-            "share_prefix": share_prefix,
-            "micro_batch_tokens": micro_batch_tokens,
-        },
-    )
-
-
-def _sample_near_the_policy(
-    groups: list[ScoredGroup], rng: random.Random, family: str = "llama"
-) -> None:
-    """Set the sampler's log-probabilities to the policy's, moved so far that both clips act on some tokens."""
-    stock = make_model(family, "sdpa")
-    for rollout in (r for g in groups for r in g.rollouts):
-        with torch.no_grad():
-            near = iter(alone(stock, rollout, TEMPERATURE).logprobs.tolist())
-        rollout.logprobs = [
-            next(near) + rng.uniform(-0.6, 0.6) if m else 0.0 for m in rollout.loss_mask
-        ]
 
 
 def _reference_gradients(
@@ -187,8 +172,3 @@ def _reference_gradients(
     )
     surrogate.backward()
     return {name: p.grad for name, p in stock.named_parameters() if p.grad is not None}, answer.loss
-
-
-def _apart(ours: Tensor, expected: Tensor) -> float:
-    """Largest difference, as a share of the largest gradient of this parameter."""
-    return ((ours - expected).abs().max() / expected.abs().max()).item()

@@ -23,6 +23,12 @@ def test_a_taskset_with_fewer_heldout_tasks_than_the_limit_costs_fewer_rollouts(
     assert cost.evaluation_rollouts == 3 * 5 * 8
 
 
+def test_extra_groups_are_told_beside_the_rollouts_of_a_step():
+    config = load_recipe("starter-cpu", {"tasks": {"max_extra_groups": 3}})
+    cost = estimate(config, heldout_tasks=0, pace=None)
+    assert (cost.rollouts_per_step, cost.extra_rollouts_per_step) == (64, 24)
+
+
 def test_time_scales_with_the_rollouts_of_a_step():
     config = load_recipe("starter-cpu", {"rollout": {"group_size": 4}})
     cost = estimate(config, heldout_tasks=0, pace=PACE)

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from trainer.config import ConfigError, TrainConfig, parse_config
+from trainer.config import CONFIG_FILE, ConfigError, TrainConfig, load_config, parse_config
 
 FOLDER = Path(__file__).parent
 
@@ -20,6 +20,14 @@ def load_recipe(name: str, overrides: dict[str, Any] | None = None) -> TrainConf
     if name not in recipe_names():
         raise ConfigError([("recipe", f"{name!r}: not known; one of {', '.join(recipe_names())}")])
     return parse_config(merge(tomllib.loads(path.read_text()), overrides or {}))
+
+
+def find_config(recipe_or_path: str) -> TrainConfig:
+    """From a run's folder, a TOML file, or the recipe of that name. Raises ConfigError."""
+    path = Path(recipe_or_path)
+    if not path.is_dir() and recipe_or_path in recipe_names():
+        return load_recipe(recipe_or_path)
+    return load_config(path / CONFIG_FILE if path.is_dir() else path)
 
 
 def _size(name: str) -> tuple[int, str]:

@@ -35,6 +35,8 @@ class Pace:
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
     rollouts_per_step: int
+    extra_rollouts_per_step: int
+    """At most, of extra groups; in no other number here."""
     train_rollouts: int
     evaluation_rollouts: int
     num_evaluations: int
@@ -71,6 +73,7 @@ def estimate(config: TrainConfig, *, heldout_tasks: int, pace: Pace | None) -> E
     files_gib = (train_rollouts + evaluation_rollouts) * rollout_bytes / GIB
     return Estimate(
         rollouts_per_step=per_step,
+        extra_rollouts_per_step=config.tasks.max_extra_groups * config.rollout.group_size,
         train_rollouts=train_rollouts,
         evaluation_rollouts=evaluation_rollouts,
         num_evaluations=evaluations,
