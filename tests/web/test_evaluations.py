@@ -14,8 +14,8 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
-from sandbox.task import load_taskset
-from tests.trainer.scripted_endpoint import ScriptedEndpoint
+from sandbox.task import Task, load_taskset
+from tests.trainer.scripted_endpoint import Script, ScriptedEndpoint
 from trainer.evaluate import main as evaluate
 from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
 from trainer.results import read_results, rewards_by_task
@@ -123,16 +123,27 @@ def test_an_evaluation_runs_in_shards_to_its_end(evaluation: Evaluation, setting
 
 
 def test_a_killed_process_goes_on_and_every_rollout_is_there_once(
-    config: EvalConfig, alice: User
+    config: EvalConfig, alice: User, endpoint: ScriptedEndpoint
 ) -> None:
     evaluation = lifecycle.launch(config=config, name="killed", owner=alice)
     shard = evaluation.shards.get()
 
+    script, asked = endpoint.script, len(endpoint.requests)
+
+    def until_it_hangs(task: Task, seed: int) -> Script:
+        if len(endpoint.requests) >= asked + 8:
+            endpoint.answering.clear()
+        return script(task, seed)
+
     def kill() -> None:
         scored = Rollout.objects.filter(evaluation=evaluation).exclude(reward=None)
-        wait_until(scored.exists)
+        wait_until(lambda: scored.exists() and not endpoint.answering.is_set())
         for process in processes._marked(supervise.mark_of(shard)):
             process.kill()
+        endpoint.script = script
+        endpoint.answering.set()
+
+    endpoint.script = until_it_hangs
 
     killer = in_thread(kill)
     run_shard(shard.id)
@@ -146,7 +157,7 @@ def test_a_killed_process_goes_on_and_every_rollout_is_there_once(
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(1200):
         if happened():
             return
         threading.Event().wait(0.05)

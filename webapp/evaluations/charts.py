@@ -19,14 +19,19 @@ def figures(summary: Summary) -> dict[str, Figure]:
     return {
         CURVES.name: curves(summary.curves),
         ENDINGS.name: endings(summary.endings),
-        PARTS.name: parts([*summary.by_difficulty, *summary.by_repository][:MAX_PARTS]),
+        PARTS.name: parts(shown_parts(summary)),
     }
 
 
 def charts_of(summary: Summary) -> list[Chart]:
     """Those that say something; one repository or band alone does not."""
-    several = len(summary.by_difficulty) > 1 or 1 < len(summary.by_repository) <= MAX_PARTS
-    return [CURVES, PARTS, ENDINGS] if several else [CURVES, ENDINGS]
+    return [CURVES, PARTS, ENDINGS] if shown_parts(summary) else [CURVES, ENDINGS]
+
+
+def shown_parts(summary: Summary) -> list[Part]:
+    """Bands and repositories where there are several, and few enough to read."""
+    kinds = (summary.by_difficulty, summary.by_repository)
+    return [part for parts in kinds if 1 < len(parts) <= MAX_PARTS for part in parts]
 
 
 def curves(values: Mapping[str, Sequence[float]]) -> Figure:
@@ -70,8 +75,9 @@ def endings(counts: Mapping[str, int]) -> Figure:
         }
         for reason, count in counts.items()
     ]
-    figure = _figure(traces, x={"tickformat": ".0%", "range": [0, 1]}, y={"visible": False})
-    figure["layout"] |= {"barmode": "stack", "hovermode": "closest", "bargap": 0.6}
+    figure = _figure(traces, x={"tickformat": ".0%", "range": [0, 1.01]}, y={"visible": False})
+    layout = {"barmode": "stack", "hovermode": "closest", "bargap": 0.4, "showlegend": True}
+    figure["layout"] |= layout
     return figure
 
 
@@ -96,7 +102,7 @@ def parts(found: Sequence[Part]) -> Figure:
     }
     figure = _figure(
         [trace] if found else [],
-        x={"tickformat": ".0%", "range": [0, 1]},
+        x={"tickformat": ".0%", "range": [0, 1.01]},
         y={"autorange": "reversed", "rangemode": "normal"},
     )
     figure["layout"]["hovermode"] = "closest"

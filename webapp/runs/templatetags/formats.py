@@ -108,6 +108,11 @@ def rate(value: float | str | None) -> str:
 
 
 @register.filter
+def p_value(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+@register.filter
 def points(value: float) -> str:
     """A difference of rates: `+3.1 points`, a true minus included."""
     return f"{100 * value:+.1f} points".replace("-", "−")
