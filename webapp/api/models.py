@@ -12,6 +12,8 @@ from django.utils import timezone
 
 USE_NOTED_EVERY = timedelta(minutes=1)
 """A token in constant use costs one write in this time."""
+MAX_KEY_CHARS = 200
+"""Of an idempotency key."""
 
 
 def _digest(token: str) -> str:
@@ -74,3 +76,24 @@ class ApiToken(models.Model):
         now = timezone.now()
         if self.last_used_at is None or self.last_used_at < now - USE_NOTED_EVERY:
             ApiToken.objects.filter(pk=self.pk).update(last_used_at=now)
+
+
+class KeptAnswer(models.Model):
+    """What was answered to a request with an `Idempotency-Key`, to be answered again."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="kept_answers"
+    )
+    key = models.CharField(max_length=MAX_KEY_CHARS)
+    request_digest = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(default=0)
+    body = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user", "key"], name="kept_answer_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.key

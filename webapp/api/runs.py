@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from trainer.config import ConfigError, TrainConfig
 from trainer.recipes import load_recipe
+from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.runs import feed, lifecycle
 from webapp.runs.models import Run, RunStatus
 from webapp.runs.placement import waiting_for
@@ -101,8 +102,10 @@ def list_runs(
     return {"runs": runs[offset : offset + limit], "total": runs.count()}
 
 
-@router.post("", response={201: RunDetailOut, 422: ProblemsOut})
+@router.post("", response={201: RunDetailOut, 422: ProblemsOut}, openapi_extra=PARAMETER)
+@idempotent(RunDetailOut)
 def launch(request: HttpRequest, payload: RunIn) -> Status[Any]:
+    """Queue a run of a recipe, with `changes` laid over it."""
     return _launch(request, lambda: load_recipe(payload.recipe, payload.changes), name=payload.name)
 
 
@@ -111,7 +114,10 @@ def read_run(request: HttpRequest, run_id: UUID) -> Run:
     return _run(run_id)
 
 
-@router.post("/{uuid:run_id}/clone", response={201: RunDetailOut, 422: ProblemsOut})
+@router.post(
+    "/{uuid:run_id}/clone", response={201: RunDetailOut, 422: ProblemsOut}, openapi_extra=PARAMETER
+)
+@idempotent(RunDetailOut)
 def clone(request: HttpRequest, run_id: UUID, payload: CloneIn) -> Status[Any]:
     """Launch a run with the same configuration, but for `changes`."""
     source = _run(run_id)
