@@ -147,6 +147,7 @@ INSTALLED_APPS = [
     "webapp.runs",
     "webapp.sandboxes",
     "webapp.tasksets",
+    "webapp.webhooks",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -261,7 +262,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     name: {"task": f"{name}.reap", "schedule": 5.0, "options": {"expires": 5}}
-    for name in ("runs", "sandboxes", "tasksets")
+    for name in ("runs", "sandboxes", "tasksets", "webhooks")
 }
 
 RUNS_DIR = Path(env_str("RUNS_DIR", str(VAR_DIR / "runs"))).resolve()
@@ -278,6 +279,8 @@ CHILD_ENVIRONMENT = {
 """What a trainer inherits: nothing that opens the database or the broker."""
 STOP_GRACE_S = env_int("STOP_GRACE_S", 13)
 """Seconds a trainer has to save its checkpoint after a stop, before it is killed."""
+WEBHOOK_PRIVATE_ADDRESSES = env_bool("WEBHOOK_PRIVATE_ADDRESSES")
+"""Whether webhooks may lead to loopback and private addresses: the workers' own network."""
 
 TIME_ZONE = "UTC"
 USE_TZ = True

@@ -18,5 +18,6 @@ urlpatterns = [
     path("", include("webapp.rollouts.urls")),
     path("", include("webapp.sandboxes.urls")),
     path("", include("webapp.tasksets.urls")),
+    path("", include("webapp.webhooks.urls")),
     path("api/", api_urls),
 ]

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from webapp.api.forms import TokenForm
 from webapp.api.models import ApiToken
+from webapp.webhooks.panel import webhook_context
 
 
 @never_cache
@@ -47,4 +48,5 @@ def settings_context(request: HttpRequest) -> dict[str, Any]:
         "token_form": TokenForm(),
         "tokens": ApiToken.objects.filter(user=request.user),
         "base_url": request.build_absolute_uri("/").rstrip("/"),
+        **webhook_context(request.user),
     }

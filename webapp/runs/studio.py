@@ -22,6 +22,7 @@ from django.db import DatabaseError, close_old_connections
 from webapp.runs import lifecycle
 from webapp.sandboxes import sweeps
 from webapp.tasksets import validations
+from webapp.webhooks import deliver
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +139,7 @@ def _reap() -> None:
         lifecycle.reap()
         validations.reap()
         sweeps.keep_up()
+        deliver.reap()
     except DatabaseError as error:
         logger.warning("reaper: %s", error)
         close_old_connections()
