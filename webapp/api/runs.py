@@ -58,7 +58,18 @@ class RunsOut(Schema):
 class RunIn(Schema):
     """What to launch. `changes` is nested like the recipe: `{"rollout": {"group_size": 4}}`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "recipe": "starter-cpu",
+                    "name": "nightly",
+                    "changes": {"num_steps": 3, "rollout": {"group_size": 4}},
+                }
+            ]
+        },
+    )
 
     recipe: str
     name: str = Field("", max_length=120)
@@ -66,7 +77,10 @@ class RunIn(Schema):
 
 
 class CloneIn(Schema):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "again", "changes": {"seed": 7}}]},
+    )
 
     name: str = Field("", max_length=120)
     changes: dict[str, Any] = {}
@@ -78,6 +92,21 @@ class Problem(Schema):
 
 
 class ProblemsOut(Schema):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "problems": [
+                        {
+                            "field": "rollout.group_size",
+                            "message": "1: needs at least 2 for a leave-one-out baseline",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
     problems: list[Problem]
 
 
@@ -111,6 +140,7 @@ def launch(request: HttpRequest, payload: RunIn) -> Status[Any]:
 
 @router.get("/{uuid:run_id}", response=RunDetailOut)
 def read_run(request: HttpRequest, run_id: UUID) -> Run:
+    """One run with its whole configuration."""
     return _run(run_id)
 
 
