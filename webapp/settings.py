@@ -271,12 +271,15 @@ VALIDATIONS_DIR = VAR_DIR / "validations"
 """What validations found out, a folder a taskset, on the workers' disk: the next one takes it over."""
 TRAINER_COMMAND = shlex.split(env_str("TRAINER_COMMAND")) or [sys.executable, "-m", "trainer"]
 """Started as `COMMAND RUN_DIR --run-id UUID`, in the checkout."""
+CLOSED_TO_CHILDREN = ["SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STORAGE_URL"]
+CLOSED_TO_CHILDREN += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+CLOSED_TO_CHILDREN += ["GOOGLE_APPLICATION_CREDENTIALS"]
 CHILD_ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
-    if name.removesuffix("_FILE") not in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STORAGE_URL")
+    if name.removesuffix("_FILE") not in CLOSED_TO_CHILDREN
 }
-"""What a trainer inherits: nothing that opens the database or the broker."""
+"""What a trainer inherits: nothing that opens the database, the broker or the object store."""
 STOP_GRACE_S = env_int("STOP_GRACE_S", 13)
 """Seconds a trainer has to save its checkpoint after a stop, before it is killed."""
 WEBHOOK_PRIVATE_ADDRESSES = env_bool("WEBHOOK_PRIVATE_ADDRESSES")
