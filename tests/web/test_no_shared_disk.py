@@ -1,7 +1,8 @@
 """Web server and worker share a database, a broker and an object store, and no disk: a run launched on the page is trained
-elsewhere, and every page shows it when the worker's folder is gone.
+elsewhere, its end is told, and every page shows it when the worker's folder is gone.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from tests.conftest import free_port, wait_for_port
 from tests.web.conftest import STAND_IN
+from tests.web.receiver import Receiver, receiving
 from tests.web.test_pages_actions import posted
 from webapp import settings
 
@@ -44,6 +46,12 @@ def object_store() -> Iterator[dict[str, str]]:
             process.terminate()
 
 
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as server:
+        yield server
+
+
 def bucket(environment: dict[str, str]) -> Any:
     resource = boto3.resource(
         "s3",
@@ -64,6 +72,7 @@ def shared(object_store: dict[str, str], database_url: str, redis_url: str) -> d
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "TRAINER_COMMAND": " ".join(STAND_IN),
+        "WEBHOOK_PRIVATE_ADDRESSES": "true",
     }
 
 
@@ -89,7 +98,7 @@ def site(shared: dict[str, str], tmp_path: Path) -> Iterator[httpx.Client]:
     port = str(free_port())
     uvicorn = ["uvicorn", "webapp.asgi:application", "--port", port, "--log-level", "warning"]
     celery = ["celery", "--quiet", "--app", "webapp", "worker", "--pool", "threads"]
-    celery += ["--concurrency", "2", "--queues", "train"]
+    celery += ["--concurrency", "2", "--queues", "train,default"]
     with ExitStack() as ending:
         for environment, module in ((web, uvicorn), (worker, celery)):
             process = subprocess.Popen(
@@ -120,17 +129,21 @@ def until(holds: Callable[[], Any]) -> Any:
 
 def launch(browser: httpx.Client) -> str:
     """By the form, as it stands but for its steps; the run's id."""
-    browser.get("/runs/new/")
     form = posted(num_steps="2", hardware__min_memory_gib="0.1")
-    form["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
-    page = browser.post("/runs/new/", data=form)
-    return page.url.path.split("/")[2]
+    return submit(browser, "/runs/new/", form).url.path.split("/")[2]
+
+
+def submit(browser: httpx.Client, path: str, form: dict[str, Any]) -> httpx.Response:
+    """As a page's form does, once a page was opened."""
+    return browser.post(path, data=form | {"csrfmiddlewaretoken": browser.cookies["csrftoken"]})
 
 
 @pytest.mark.django_db  # of the form that `posted` fills in; the site has another database
 def test_a_run_is_shown_without_the_disk_of_its_worker(
-    site: httpx.Client, shared: dict[str, str], tmp_path: Path
+    site: httpx.Client, shared: dict[str, str], tmp_path: Path, receiver: Receiver
 ) -> None:
+    site.get("/settings/")
+    submit(site, "/settings/webhooks/", {"url": receiver.url})
     run = launch(site)
     api = f"/api/runs/{run}"
     until(lambda: site.get(api).json()["status"] == "finished")
@@ -138,6 +151,10 @@ def test_a_run_is_shown_without_the_disk_of_its_worker(
     assert (run_dir / "events.jsonl").is_file()
     assert not (tmp_path / "web" / "var" / "runs").exists()
     (tmp_path / "worker").rename(tmp_path / "gone")
+    until(lambda: receiver.received)
+    message = json.loads(receiver.received[0].body)
+    assert (message["type"], message["data"]["id"]) == ("run.finished", run)
+    until(lambda: "status-passed" in site.get("/settings/").text)
 
     for page in ("", "steps/", "steps/1/", "live/", "config/", "log/"):
         assert site.get(f"/runs/{run}/{page}").status_code == 200, page

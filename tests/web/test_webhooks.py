@@ -8,9 +8,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,6 +18,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from tests.web.receiver import Receiver, receiving
 from webapp.runs import lifecycle
 from webapp.runs.models import Run, RunStatus, Worker
 from webapp.webhooks import deliver, destination
@@ -29,53 +29,10 @@ from webapp.webhooks.signature import signed_headers
 pytestmark = pytest.mark.django_db
 
 
-class Received(NamedTuple):
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
-class Receiver(ThreadingHTTPServer):
-    """Answers with `status`, as somebody's server would, and remembers what came."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.status = 204
-        self.answering = threading.Event()
-        self.answering.set()
-        self.received: list[Received] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.server_port}/studio?team=a"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.received.append(Received(self.path, headers, body))
-        self.server.answering.wait(30)
-        self.send_response(self.server.status)
-        self.send_header("location", "/elsewhere")
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with receiving() as server:
         yield server
-        server.answering.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
