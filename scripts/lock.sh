@@ -25,6 +25,7 @@ OPTIONS=("$@")
 LEAN=(--override locks/overrides.txt)
 CPU=(--override locks/overrides-cpu.txt --no-emit-package torch)
 compile locks/cpu.txt requirements-cpu.txt "${LEAN[@]}" "${CPU[@]}" "${OPTIONS[@]}"
+compile locks/web.txt requirements-web.txt --constraint locks/cpu.txt "${OPTIONS[@]}"
 compile locks/dev.txt requirements-dev.txt --constraint locks/cpu.txt "${OPTIONS[@]}"
 compile locks/bench.txt requirements-bench.txt "${CPU[@]}" "${OPTIONS[@]}"
 compile locks/node.txt requirements-node.txt "${OPTIONS[@]}"

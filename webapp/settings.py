@@ -148,6 +148,7 @@ INSTALLED_APPS = [
     "webapp.runs",
     "webapp.sandboxes",
     "webapp.tasksets",
+    "webapp.webhooks",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -265,7 +266,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     name: {"task": f"{name}.reap", "schedule": 5.0, "options": {"expires": 5}}
-    for name in ("evaluations", "runs", "sandboxes", "tasksets")
+    for name in ("evaluations", "runs", "sandboxes", "tasksets", "webhooks")
 }
 
 RUNS_DIR = Path(env_str("RUNS_DIR", str(VAR_DIR / "runs"))).resolve()
@@ -276,14 +277,19 @@ EVALUATIONS_DIR = Path(env_str("EVALUATIONS_DIR", str(VAR_DIR / "evaluations")))
 """Folders of evaluations, on the workers' disk only."""
 TRAINER_COMMAND = shlex.split(env_str("TRAINER_COMMAND")) or [sys.executable, "-m", "trainer"]
 """Started as `COMMAND RUN_DIR --run-id UUID`, in the checkout."""
+CLOSED_TO_CHILDREN = ["SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STORAGE_URL"]
+CLOSED_TO_CHILDREN += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+CLOSED_TO_CHILDREN += ["GOOGLE_APPLICATION_CREDENTIALS"]
 CHILD_ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
-    if name.removesuffix("_FILE") not in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STORAGE_URL")
+    if name.removesuffix("_FILE") not in CLOSED_TO_CHILDREN
 }
-"""What a trainer inherits: nothing that opens the database or the broker."""
+"""What a trainer inherits: nothing that opens the database, the broker or the object store."""
 STOP_GRACE_S = env_int("STOP_GRACE_S", 13)
 """Seconds a trainer has to save its checkpoint after a stop, before it is killed."""
+WEBHOOK_PRIVATE_ADDRESSES = env_bool("WEBHOOK_PRIVATE_ADDRESSES")
+"""Whether webhooks may lead to loopback and private addresses: the workers' own network."""
 
 TIME_ZONE = "UTC"
 USE_TZ = True

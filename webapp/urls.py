@@ -1,8 +1,8 @@
-"""Every address of the site. Each app has its own; sign-in and the user's settings are here."""
+"""Every address of the site. Each app has its own; sign-in is here."""
 
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
-from django.views.generic import RedirectView, TemplateView
+from django.views.generic import RedirectView
 
 from webapp.api.api import api_urls
 from webapp.sign_in import sign_in_by_link
@@ -13,13 +13,12 @@ urlpatterns = [
     path("sign-in/", sign_in, name="sign-in"),
     path("sign-in/link/", sign_in_by_link, name="sign-in-link"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
-    path(
-        "settings/", TemplateView.as_view(template_name="accounts/settings.html"), name="settings"
-    ),
     path("", include("webapp.evaluations.urls")),
+    path("", include("webapp.api.urls")),
     path("", include("webapp.runs.urls")),
     path("", include("webapp.rollouts.urls")),
     path("", include("webapp.sandboxes.urls")),
     path("", include("webapp.tasksets.urls")),
+    path("", include("webapp.webhooks.urls")),
     path("api/", api_urls),
 ]

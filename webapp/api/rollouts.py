@@ -100,5 +100,6 @@ def list_rollouts(
 
 @router.get("/rollouts/{uuid:rollout_id}", response=RolloutDetailOut)
 def read_rollout(request: HttpRequest, rollout_id: UUID) -> Rollout:
+    """One rollout with its prompt, turns, patch and tests."""
     rollouts = Rollout.objects.select_related("group").prefetch_related("turns")
     return get_object_or_404(rollouts, id=rollout_id)

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from trainer.config import ConfigError, TrainConfig
 from trainer.recipes import load_recipe
+from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.runs import feed, lifecycle
 from webapp.runs.models import Run, RunStatus
 from webapp.runs.placement import waiting_for
@@ -57,7 +58,18 @@ class RunsOut(Schema):
 class RunIn(Schema):
     """What to launch. `changes` is nested like the recipe: `{"rollout": {"group_size": 4}}`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "recipe": "starter-cpu",
+                    "name": "nightly",
+                    "changes": {"num_steps": 3, "rollout": {"group_size": 4}},
+                }
+            ]
+        },
+    )
 
     recipe: str
     name: str = Field("", max_length=120)
@@ -65,7 +77,10 @@ class RunIn(Schema):
 
 
 class CloneIn(Schema):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "again", "changes": {"seed": 7}}]},
+    )
 
     name: str = Field("", max_length=120)
     changes: dict[str, Any] = {}
@@ -77,6 +92,21 @@ class Problem(Schema):
 
 
 class ProblemsOut(Schema):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "problems": [
+                        {
+                            "field": "rollout.group_size",
+                            "message": "1: needs at least 2 for a leave-one-out baseline",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
     problems: list[Problem]
 
 
@@ -101,17 +131,23 @@ def list_runs(
     return {"runs": runs[offset : offset + limit], "total": runs.count()}
 
 
-@router.post("", response={201: RunDetailOut, 422: ProblemsOut})
+@router.post("", response={201: RunDetailOut, 422: ProblemsOut}, openapi_extra=PARAMETER)
+@idempotent(RunDetailOut)
 def launch(request: HttpRequest, payload: RunIn) -> Status[Any]:
+    """Queue a run of a recipe, with `changes` laid over it."""
     return _launch(request, lambda: load_recipe(payload.recipe, payload.changes), name=payload.name)
 
 
 @router.get("/{uuid:run_id}", response=RunDetailOut)
 def read_run(request: HttpRequest, run_id: UUID) -> Run:
+    """One run with its whole configuration."""
     return _run(run_id)
 
 
-@router.post("/{uuid:run_id}/clone", response={201: RunDetailOut, 422: ProblemsOut})
+@router.post(
+    "/{uuid:run_id}/clone", response={201: RunDetailOut, 422: ProblemsOut}, openapi_extra=PARAMETER
+)
+@idempotent(RunDetailOut)
 def clone(request: HttpRequest, run_id: UUID, payload: CloneIn) -> Status[Any]:
     """Launch a run with the same configuration, but for `changes`."""
     source = _run(run_id)

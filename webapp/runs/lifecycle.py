@@ -16,14 +16,17 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from celery import current_app
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
+from django.urls import reverse
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from trainer.config import TrainConfig
 from webapp.runs import placement
-from webapp.runs.models import LIVE_STATUSES, Run, RunStatus, Worker
+from webapp.runs.models import ENDED_STATUSES, LIVE_STATUSES, Run, RunStatus, Worker
+from webapp.webhooks.announce import announce
 
 logger = logging.getLogger(__name__)
 
@@ -148,10 +151,20 @@ def _released() -> dict[str, Any]:
 
 
 def _change(run_id: UUID, condition: dict[str, Any], new: dict[str, Any]) -> bool:
-    changed: int = Run.objects.filter(id=run_id, **condition).update(**new)
+    with transaction.atomic():
+        changed: int = Run.objects.filter(id=run_id, **condition).update(**new)
+        if changed and new.get("status") in ENDED_STATUSES:
+            _announce_end(Run.objects.get(id=run_id))
     if changed and "status" in new:
         logger.info("run %s: %s. %s", run_id, new["status"].value, new.get("reason", ""))
     return changed == 1
+
+
+def _announce_end(run: Run) -> None:
+    told = ("name", "recipe", "status", "reason", "current_step", "num_steps")
+    data = {"id": str(run.id), **{name: getattr(run, name) for name in told}}
+    data["url"] = settings.PUBLIC_URL + reverse("runs:run", args=[run.id])
+    announce(run.owner_id, f"run.{run.status}", data)
 
 
 # ---- messages: they only wake a worker; the rows say what is to be done

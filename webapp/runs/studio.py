@@ -23,6 +23,7 @@ from webapp.evaluations import lifecycle as evaluations
 from webapp.runs import lifecycle
 from webapp.sandboxes import sweeps
 from webapp.tasksets import validations
+from webapp.webhooks import deliver
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,7 @@ def _reap() -> None:
         evaluations.reap()
         validations.reap()
         sweeps.keep_up()
+        deliver.reap()
     except DatabaseError as error:
         logger.warning("reaper: %s", error)
         close_old_connections()
