@@ -198,3 +198,22 @@ def wilson(share: float, size: float, confidence: float = 0.95) -> Interval:
     centre = (share + z * z / (2 * size)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / size + (z / (2 * size)) ** 2)
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def auc(rewards: Sequence[float], scores: Sequence[float]) -> float | None:
+    """The probability that a solved rollout scores above an unsolved one, ties counted half (Mann and Whitney, 1947).
+
+    A reward of 1 counts as solved. None when all are solved or none.
+    """
+    ranked = sorted(zip(scores, rewards, strict=True), key=lambda pair: pair[0])
+    num_solved = sum(reward >= 1 for reward in rewards)
+    num_pairs = num_solved * (len(rewards) - num_solved)
+    if not num_pairs:
+        return None
+    won, unsolved_below = 0.0, 0
+    for _, level in groupby(ranked, key=lambda pair: pair[0]):
+        solved = [reward >= 1 for _, reward in level]
+        unsolved = len(solved) - sum(solved)
+        won += sum(solved) * (unsolved_below + unsolved / 2)
+        unsolved_below += unsolved
+    return won / num_pairs
