@@ -217,3 +217,20 @@ def auc(rewards: Sequence[float], scores: Sequence[float]) -> float | None:
         won += sum(solved) * (unsolved_below + unsolved / 2)
         unsolved_below += unsolved
     return won / num_pairs
+
+
+def brier(rewards: Sequence[float], scores: Sequence[float]) -> float:
+    """Mean squared difference of score and outcome (Brier, 1950): 0 is perfect, 0.25 is always saying one half."""
+    return fmean((score - reward) ** 2 for reward, score in zip(rewards, scores, strict=True))
+
+
+def calibration_error(
+    rewards: Sequence[float], scores: Sequence[float], *, bins: int = 10
+) -> float:
+    """Expected calibration error (arXiv 1706.04599): the mean gap of score and solve rate over bins of equal width."""
+    pairs = sorted(zip(scores, rewards, strict=True), key=lambda pair: pair[0])
+    gaps = 0.0
+    for _, binned in groupby(pairs, key=lambda pair: min(int(pair[0] * bins), bins - 1)):
+        members = list(binned)
+        gaps += abs(sum(score - reward for score, reward in members))
+    return gaps / len(pairs)
