@@ -123,6 +123,12 @@ def requeue(shard_id: int, lease: UUID, reason: str) -> bool:
     return _change(shard_id, {"lease": lease, "status": EvaluationStatus.RUNNING}, again)
 
 
+def abandon(worker: Worker) -> None:
+    """Let the leases run out that an earlier process of this worker held."""
+    held = Shard.objects.filter(worker=worker, status__in=HELD)
+    held.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+
+
 def reap() -> None:
     """Give back what dead workers held, and send again what waits: run it every few seconds, anywhere."""
     silent = Shard.objects.filter(lease_expires_at__lt=timezone.now())
