@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from sandbox.task import Task, load_taskset
 from tests.trainer.scripted_endpoint import Script, ScriptedEndpoint
+from tests.web.conftest import make_worker
 from trainer.evaluate import main as evaluate
 from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
 from trainer.results import read_results, rewards_by_task
@@ -220,6 +221,19 @@ def test_a_stop_ends_it_and_it_can_go_on(
     assert evaluation.status == EvaluationStatus.FINISHED
     scored = evaluation.counted_rollouts().exclude(reward=None)
     assert scored.count() == evaluation.counted_rollouts().count() == len(NAMES) * 2
+
+
+def test_a_worker_takes_what_it_has_the_sandboxes_for(evaluation: Evaluation) -> None:
+    shard = evaluation.shards.first()
+    poor = make_worker("poor@here", queues=["evaluate"], sandbox_backends=["docker"])
+    assert lifecycle.claim(shard.id, poor) is None
+    told = lifecycle.waiting_for(evaluation)
+    assert told.endswith("poor@here cannot, it has no sandbox backend bubblewrap.")
+    able = make_worker("able@here", queues=["evaluate"], memory_mib=64)
+    assert lifecycle.waiting_for(evaluation) == "Waits until a worker is free."
+    # an endpoint has the model's memory
+    assert lifecycle.claim(shard.id, able)
+    assert lifecycle.claim(shard.id, able) is None
 
 
 def test_a_taskset_that_is_not_there_fails_with_the_reason(config: EvalConfig, alice: User) -> None:

@@ -22,6 +22,7 @@ from kombu.exceptions import OperationalError
 
 from trainer.evaluation_config import EvalConfig
 from webapp.evaluations.models import ENDED, HELD, Evaluation, EvaluationStatus, Shard
+from webapp.runs import placement
 from webapp.runs.models import Worker
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,10 @@ def _is_complete(evaluation: Evaluation) -> bool:
 
 
 def claim(shard_id: int, worker: Worker | None) -> UUID | None:
-    """Take a queued shard: the lease, or None when it is not to be had."""
+    """Take a queued shard: the lease, or None when it is not to be had or `worker` cannot do it."""
+    shard = Shard.objects.select_related("evaluation").filter(id=shard_id).first()
+    if shard is None or (worker and obstacle(shard.evaluation, worker)):
+        return None
     lease = uuid4()
     taken = {
         "status": EvaluationStatus.RUNNING,
@@ -187,11 +191,22 @@ def waiting_for(evaluation: Evaluation) -> str:
     """One sentence on what a queued evaluation waits for; empty when it is not queued."""
     if evaluation.status != EvaluationStatus.QUEUED:
         return ""
-    workers = [worker for worker in Worker.objects.online() if QUEUE in worker.queues]
+    workers = placement.workers_of(QUEUE)
     if not workers:
         start = f"celery -A webapp worker --queues {QUEUE}"
         return f"Waits for a worker: none is online for the queue {QUEUE}; start one: {start}."
+    obstacles = {worker.name: obstacle(evaluation, worker) for worker in workers}
+    if all(obstacles.values()):
+        name, why = next(iter(obstacles.items()))
+        return f"Waits for a worker that can do it: {name} cannot, {why}."
     return "Waits until a worker is free."
+
+
+def obstacle(evaluation: Evaluation, worker: Worker) -> str:
+    """Why this worker cannot do a shard; empty when it can. With an endpoint it needs no model's hardware."""
+    config = evaluation.parsed
+    missing = "" if config.model.endpoint else placement.shortfall(config.hardware, worker)
+    return missing or placement.no_backend(config.sandbox, worker)
 
 
 def _send_after_commit(evaluation: Evaluation) -> None:
