@@ -45,6 +45,8 @@ _ATTEMPTS = 2
 """Grading has no side effect outside its sandbox, so an infrastructure failure is tried once more.
 """
 _APPLY_TIMEOUT_S = 60.0
+MAX_KEPT = 1000
+"""Grades in a cache: a step's rollouts, or those of an evaluation that are under way, fit in several times."""
 
 _BEFORE = "refs/studio/before"
 """The tree as it was, with what an image's repository ignores (its `.venv`): none of that is the patch's."""
@@ -204,10 +206,11 @@ def _on_paths(sandbox: Sandbox, argv: list[str], paths: tuple[str, ...]) -> None
 
 class GradeCache:
     """Grades by (task, patch), thread-safe: two threads that ask for the same patch grade it once.
-    INFRA is never kept.
+    INFRA is never kept, and of the others the newest `max_kept`, because each has its log.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_kept: int = MAX_KEPT) -> None:
+        self._max_kept = max_kept
         self._lock = threading.Lock()
         self._busy: dict[tuple[str, str], threading.Lock] = {}
         self._grades: dict[tuple[str, str], Grade] = {}
@@ -225,5 +228,13 @@ class GradeCache:
                 return replace(known, reused=True)
             graded = grade(task, patch, backend, labels=labels, limits=limits)
             if graded.outcome is Outcome.TASK:
-                self._grades[key] = graded
+                self._keep(key, graded)
             return graded
+
+    def _keep(self, key: tuple[str, str], graded: Grade) -> None:
+        with self._lock:
+            self._grades[key] = graded
+            while len(self._grades) > self._max_kept:
+                oldest = next(iter(self._grades))
+                del self._grades[oldest]
+                self._busy.pop(oldest, None)

@@ -94,7 +94,7 @@ class EndpointEngine:
 
     def __init__(self, config: EvalConfig) -> None:
         self.policy_version = 0
-        self._model = config.model.path
+        self.model = config.model.path
         self._request_timeout_s = config.engine.request_timeout_s
         self._closing = threading.Event()
         headers = {}
@@ -119,7 +119,7 @@ class EndpointEngine:
     ) -> Completion:
         """See `Engine`. A busy or absent server is asked again until the time is up."""
         body = {
-            "model": self._model,
+            "model": self.model,
             "messages": messages_of(prompt_ids),
             "max_tokens": max_tokens,
             "temperature": temperature,
@@ -127,6 +127,10 @@ class EndpointEngine:
             "seed": seed,
             "stop": [STOP],
         }
+        return _completion(self.ask(body, timeout_s))
+
+    def ask(self, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """The answer to a chat completion. Raises EngineUnavailable, GenerationTimeout, ContextFull."""
         patience_s = min(timeout_s, self._request_timeout_s)
         deadline = time.monotonic() + patience_s
         try:
@@ -138,7 +142,7 @@ class EndpointEngine:
                 reraise=True,
             ):
                 with attempt:
-                    reply = self._ask(body, deadline - time.monotonic())
+                    return self._ask(body, deadline - time.monotonic())
         except httpx.ReadTimeout as error:
             if timeout_s <= self._request_timeout_s:
                 message = f"no completion within the rollout's {timeout_s:.0f} s"
@@ -148,7 +152,7 @@ class EndpointEngine:
             ) from error
         except (_Busy, httpx.HTTPError) as error:
             raise EngineUnavailable(f"the endpoint did not answer: {error!r}") from error
-        return _completion(reply)
+        raise EngineUnavailable("the endpoint was not asked")
 
     def load_weights(self, folder: Path, policy_version: int) -> None:
         raise EngineUnavailable(f"an endpoint's weights are its own, not {folder}")

@@ -198,3 +198,39 @@ def wilson(share: float, size: float, confidence: float = 0.95) -> Interval:
     centre = (share + z * z / (2 * size)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / size + (z / (2 * size)) ** 2)
     return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def auc(rewards: Sequence[float], scores: Sequence[float]) -> float | None:
+    """The probability that a solved rollout scores above an unsolved one, ties counted half (Mann and Whitney, 1947).
+
+    A reward of 1 counts as solved. None when all are solved or none.
+    """
+    ranked = sorted(zip(scores, rewards, strict=True), key=lambda pair: pair[0])
+    num_solved = sum(reward >= 1 for reward in rewards)
+    num_pairs = num_solved * (len(rewards) - num_solved)
+    if not num_pairs:
+        return None
+    won, unsolved_below = 0.0, 0
+    for _, level in groupby(ranked, key=lambda pair: pair[0]):
+        solved = [reward >= 1 for _, reward in level]
+        unsolved = len(solved) - sum(solved)
+        won += sum(solved) * (unsolved_below + unsolved / 2)
+        unsolved_below += unsolved
+    return won / num_pairs
+
+
+def brier(rewards: Sequence[float], scores: Sequence[float]) -> float:
+    """Mean squared difference of score and outcome (Brier, 1950): 0 is perfect, 0.25 is always saying one half."""
+    return fmean((score - reward) ** 2 for reward, score in zip(rewards, scores, strict=True))
+
+
+def calibration_error(
+    rewards: Sequence[float], scores: Sequence[float], *, bins: int = 10
+) -> float:
+    """Expected calibration error (arXiv 1706.04599): the mean gap of score and solve rate over bins of equal width."""
+    pairs = sorted(zip(scores, rewards, strict=True), key=lambda pair: pair[0])
+    gaps = 0.0
+    for _, binned in groupby(pairs, key=lambda pair: min(int(pair[0] * bins), bins - 1)):
+        members = list(binned)
+        gaps += abs(sum(score - reward for score, reward in members))
+    return gaps / len(pairs)

@@ -22,6 +22,7 @@ from trainer.reports.r2e import write_trajectories
 from trainer.reports.swebench import write_run
 from trainer.reports.table import write_table
 from trainer.results import Result, read_header, read_results
+from trainer.scores import verified
 from trainer.summary import Summary, summarize
 
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     results = read_results(options.eval_dir)
     out.mkdir(parents=True, exist_ok=True)
-    text = markdown(config, summary_of(results, tasks))
+    text = markdown(config, summary_of(results, tasks), verified(options.eval_dir, results))
     (out / "report.md").write_text(text)
     write_table(out / "results.parquet", results, tasks)
     write_trajectories(out / "trajectories.jsonl", results, tasks, config)

@@ -167,3 +167,20 @@ def test_a_cache_grades_the_same_patch_once(
     for thread in threads:
         thread.join()
     assert sorted(reused) == [False, True, True, True]
+
+
+def test_a_cache_keeps_the_newest_grades_alone(
+    task: Task, bubblewrap: BubblewrapBackend, labels: SandboxLabels, limits: Limits
+) -> None:
+    cache = GradeCache(max_kept=1)
+
+    def reused(patch: bytes) -> bool:
+        return cache.grade(task, patch, bubblewrap, labels=labels, limits=limits).reused
+
+    assert [reused(b""), reused(b""), reused(FIXED), reused(FIXED), reused(b"")] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]

@@ -1,5 +1,6 @@
 """Evaluations from their pages: launch, the real process behind a scripted endpoint, crashes, stop, and what the pages show."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -16,6 +17,7 @@ from django.utils import timezone
 
 from sandbox.task import Task, load_taskset
 from tests.trainer.scripted_endpoint import Script, ScriptedEndpoint
+from tests.web.conftest import make_worker
 from trainer.evaluate import main as evaluate
 from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
 from trainer.results import read_results, rewards_by_task
@@ -27,6 +29,7 @@ from webapp.evaluations.replay import replay
 from webapp.rollouts.models import Rollout
 from webapp.runs import processes
 from webapp.tasksets.load import load
+from webapp.webhooks.models import Delivery, Webhook
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -222,6 +225,19 @@ def test_a_stop_ends_it_and_it_can_go_on(
     assert scored.count() == evaluation.counted_rollouts().count() == len(NAMES) * 2
 
 
+def test_a_worker_takes_what_it_has_the_sandboxes_for(evaluation: Evaluation) -> None:
+    shard = evaluation.shards.first()
+    poor = make_worker("poor@here", queues=["evaluate"], sandbox_backends=["docker"])
+    assert lifecycle.claim(shard.id, poor) is None
+    told = lifecycle.waiting_for(evaluation)
+    assert told.endswith("poor@here cannot, it has no sandbox backend bubblewrap.")
+    able = make_worker("able@here", queues=["evaluate"], memory_mib=64)
+    assert lifecycle.waiting_for(evaluation) == "Waits until a worker is free."
+    # an endpoint has the model's memory
+    assert lifecycle.claim(shard.id, able)
+    assert lifecycle.claim(shard.id, able) is None
+
+
 def test_a_taskset_that_is_not_there_fails_with_the_reason(config: EvalConfig, alice: User) -> None:
     data = config.model_dump(mode="json")
     data["tasks"]["taskset"] = "nowhere"
@@ -401,3 +417,12 @@ def test_two_are_compared_on_the_tasks_that_they_share(
     for task in lost:
         assert f"/tasks/{task}/" in page
     assert f'<div class="vital-value">{len(lost)} <small>tasks</small>' in page
+
+
+def test_an_end_is_told_to_its_owners_webhooks_once(evaluation: Evaluation, alice: User) -> None:
+    Webhook.objects.create(user=alice, url="https://192.0.2.1/")
+    assert lifecycle.request_stop(evaluation, by="alice")
+    lifecycle.settle_whole(evaluation.id)
+    told = Delivery.objects.get()
+    assert told.type == "evaluation.stopped"
+    assert json.loads(told.body)["data"]["id"] == str(evaluation.id)

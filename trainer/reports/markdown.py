@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 
 from trainer.estimates import Estimate
 from trainer.evaluation_config import EvalConfig
+from trainer.scores import Verified
 from trainer.summary import Part, Summary
 
 SHOWN_K = (1, 2, 4, 8, 16, 32, 64)
 
 
-def markdown(config: EvalConfig, summary: Summary) -> str:
+def markdown(config: EvalConfig, summary: Summary, verifiers: Sequence[Verified] = ()) -> str:
     parts = [
         f"# {config.model.path} on {config.tasks.taskset}",
         _head(config, summary),
-        _curves(summary.curves),
+        _curves(summary.curves | {v.name: v.curve for v in verifiers}),
+        _verifiers(verifiers),
         _parts("Repository", summary.by_repository) if len(summary.by_repository) < 40 else "",
         _parts("Difficulty", summary.by_difficulty),
         _counts("Ended by", summary.endings),
@@ -50,6 +52,13 @@ def _curves(curves: Mapping[str, Sequence[float]]) -> str:
         for name, values in curves.items()
     ]
     return table(["", *(f"k = {k}" for k in shown)], rows) if rows else ""
+
+
+def _verifiers(verifiers: Sequence[Verified]) -> str:
+    rows = [
+        [v.name, str(v.num_scored), "–" if v.auc is None else f"{v.auc:.3f}"] for v in verifiers
+    ]
+    return table(["Verifier", "rollouts scored", "AUC"], rows) if rows else ""
 
 
 def _parts(title: str, parts: Sequence[Part]) -> str:

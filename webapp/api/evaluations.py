@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from trainer.config import ConfigError
 from trainer.evaluation_config import load_evaluation_recipe
+from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.api.runs import EventsOut, ProblemsOut
 from webapp.evaluations import lifecycle
 from webapp.evaluations.models import Evaluation, EvaluationStatus, ShardEvent
@@ -95,21 +96,28 @@ class EvaluationsOut(Schema):
 class EvaluationIn(Schema):
     """What to launch. `changes` is nested like the recipe: `{"rollout": {"group_size": 16}}`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "recipe": "starter",
+                    "name": "step 16, held out",
+                    "num_shards": 2,
+                    "changes": {
+                        "model": {"path": "var/runs/…/checkpoints/step_16"},
+                        "tasks": {"taskset": "starter", "split": "heldout"},
+                        "sandbox": {"backend": "kubernetes"},
+                    },
+                }
+            ]
+        },
+    )
 
-    recipe: str = Field("starter", examples=["starter", "deepswe"])
+    recipe: str = "starter"
     name: str = Field("", max_length=120)
     num_shards: Annotated[int, Field(ge=1, le=lifecycle.MAX_SHARDS)] = 1
-    changes: dict[str, Any] = Field(
-        {},
-        examples=[
-            {
-                "model": {"path": "var/runs/…/checkpoints/step_16"},
-                "tasks": {"taskset": "starter", "split": "heldout"},
-                "sandbox": {"backend": "kubernetes"},
-            }
-        ],
-    )
+    changes: dict[str, Any] = {}
 
 
 class EstimateOut(Schema):
@@ -163,8 +171,10 @@ def list_evaluations(
     return {"evaluations": rows[offset : offset + limit], "total": rows.count()}
 
 
-@router.post("", response={201: EvaluationDetailOut, 422: ProblemsOut})
+@router.post("", response={201: EvaluationDetailOut, 422: ProblemsOut}, openapi_extra=PARAMETER)
+@idempotent(EvaluationDetailOut)
 def launch(request: HttpRequest, payload: EvaluationIn) -> Status[Any]:
+    """Queue an evaluation of a recipe, with `changes` laid over it, in shards that workers take."""
     try:
         config = load_evaluation_recipe(payload.recipe, payload.changes)
     except ConfigError as error:
@@ -181,6 +191,7 @@ def launch(request: HttpRequest, payload: EvaluationIn) -> Status[Any]:
 
 @router.get("/{uuid:evaluation_id}", response=EvaluationDetailOut)
 def read_evaluation(request: HttpRequest, evaluation_id: UUID) -> Evaluation:
+    """Its configuration, its shards, and how far it is."""
     return _evaluation(evaluation_id)
 
 

@@ -15,14 +15,18 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from celery import current_app
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
+from django.urls import reverse
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from trainer.evaluation_config import EvalConfig
 from webapp.evaluations.models import ENDED, HELD, Evaluation, EvaluationStatus, Shard
+from webapp.runs import placement
 from webapp.runs.models import Worker
+from webapp.webhooks.announce import announce
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +92,10 @@ def _is_complete(evaluation: Evaluation) -> bool:
 
 
 def claim(shard_id: int, worker: Worker | None) -> UUID | None:
-    """Take a queued shard: the lease, or None when it is not to be had."""
+    """Take a queued shard: the lease, or None when it is not to be had or `worker` cannot do it."""
+    shard = Shard.objects.select_related("evaluation").filter(id=shard_id).first()
+    if shard is None or (worker and obstacle(shard.evaluation, worker)):
+        return None
     lease = uuid4()
     taken = {
         "status": EvaluationStatus.RUNNING,
@@ -121,6 +128,12 @@ def requeue(shard_id: int, lease: UUID, reason: str) -> bool:
     """Give a running shard back: what has a score is not done again."""
     again = _released(EvaluationStatus.QUEUED, reason)
     return _change(shard_id, {"lease": lease, "status": EvaluationStatus.RUNNING}, again)
+
+
+def abandon(worker: Worker) -> None:
+    """Let the leases run out that an earlier process of this worker held."""
+    held = Shard.objects.filter(worker=worker, status__in=HELD)
+    held.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
 
 
 def reap() -> None:
@@ -158,7 +171,16 @@ def settle_whole(evaluation_id: UUID) -> None:
             evaluation.finished_at = None
         elif evaluation.finished_at is None:
             evaluation.finished_at = timezone.now()
+            _announce_end(evaluation)
         evaluation.save(update_fields=["status", "reason", "finished_at"])
+
+
+def _announce_end(evaluation: Evaluation) -> None:
+    told = ("name", "status", "reason")
+    data = {"id": str(evaluation.id), **{name: getattr(evaluation, name) for name in told}}
+    data["model"] = evaluation.model_name
+    data["url"] = settings.PUBLIC_URL + reverse("evaluations:evaluation", args=[evaluation.id])
+    announce(evaluation.owner_id, f"evaluation.{evaluation.status}", data)
 
 
 def whole_status(shards: list[EvaluationStatus]) -> EvaluationStatus:
@@ -181,11 +203,22 @@ def waiting_for(evaluation: Evaluation) -> str:
     """One sentence on what a queued evaluation waits for; empty when it is not queued."""
     if evaluation.status != EvaluationStatus.QUEUED:
         return ""
-    workers = [worker for worker in Worker.objects.online() if QUEUE in worker.queues]
+    workers = placement.workers_of(QUEUE)
     if not workers:
         start = f"celery -A webapp worker --queues {QUEUE}"
         return f"Waits for a worker: none is online for the queue {QUEUE}; start one: {start}."
+    obstacles = {worker.name: obstacle(evaluation, worker) for worker in workers}
+    if all(obstacles.values()):
+        name, why = next(iter(obstacles.items()))
+        return f"Waits for a worker that can do it: {name} cannot, {why}."
     return "Waits until a worker is free."
+
+
+def obstacle(evaluation: Evaluation, worker: Worker) -> str:
+    """Why this worker cannot do a shard; empty when it can. With an endpoint it needs no model's hardware."""
+    config = evaluation.parsed
+    missing = "" if config.model.endpoint else placement.shortfall(config.hardware, worker)
+    return missing or placement.no_backend(config.sandbox, worker)
 
 
 def _send_after_commit(evaluation: Evaluation) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trainer.config import parse_config
+from trainer.config import HardwareConfig, SandboxConfig, parse_config
 from webapp.runs.models import Run, RunStatus, Worker
 
 QUEUE = "train"
@@ -14,7 +14,11 @@ def obstacle(run: Run, worker: Worker) -> str:
     if run.host not in ("", worker.host) and not Path(run.run_dir).is_dir():
         return f"its checkpoint is on {run.host}"
     config = parse_config(run.config)
-    needs = config.hardware
+    return shortfall(config.hardware, worker) or no_backend(config.sandbox, worker)
+
+
+def shortfall(needs: HardwareConfig, worker: Worker) -> str:
+    """What of the hardware it lacks; empty when nothing."""
     memory_gib = worker.memory_mib / 1024
     # Firmware and kernel keep some of what is built in.
     if memory_gib < needs.min_memory_gib * 0.95:
@@ -23,9 +27,12 @@ def obstacle(run: Run, worker: Worker) -> str:
         )
     if len(worker.gpus) < needs.gpus_per_node:
         return f"it has {len(worker.gpus)} GPUs and the recipe needs {needs.gpus_per_node}"
-    if config.sandbox.backend not in worker.sandbox_backends:
-        return f"it has no sandbox backend {config.sandbox.backend}"
     return ""
+
+
+def no_backend(sandbox: SandboxConfig, worker: Worker) -> str:
+    has_it = sandbox.backend in worker.sandbox_backends
+    return "" if has_it else f"it has no sandbox backend {sandbox.backend}"
 
 
 def workers_of(queue: str) -> list[Worker]:

@@ -17,6 +17,7 @@ from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
 from sandbox.available import available_backends
+from webapp.evaluations import lifecycle as evaluations
 from webapp.runs import lifecycle, processes
 from webapp.runs.models import LIVE_STATUSES, Run, RunStatus, Worker
 
@@ -72,6 +73,7 @@ def take_up(worker: Worker) -> None:
     """Go on with what an earlier process of this worker held; end what nobody wants any more."""
     for run_id in lifecycle.abandon(worker):
         lifecycle.send(run_id)
+    evaluations.abandon(worker)
     for run_dir in processes.held_locks(settings.RUNS_DIR):
         unwanted = Run.objects.filter(run_dir=str(run_dir)).exclude(
             status__in=[*LIVE_STATUSES, RunStatus.QUEUED]

@@ -1,0 +1,181 @@
+"""Verifiers: what they read, what a score is, that it lands on its rollout, and what reports make of it."""
+
+import json
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.task import load_taskset
+from sandbox.trajectory import Turn
+from tests.trainer.scripted_endpoint import ScriptedEndpoint
+from trainer import report, verify
+from trainer.estimates import auc
+from trainer.evaluate import main as evaluate
+from trainer.evaluation_config import EVAL_FILE
+from trainer.generate import EngineUnavailable
+from trainer.results import Result, read_results
+from trainer.scores import read_scores, scores_path, worth
+from trainer.verifier import LocalVerifier, score_of_reply, share_of_yes
+from trainer.verifier_prompt import SYSTEM, messages, shortened
+
+NAMES = ["bonus-points", "budget-left", "class-average", "count-the-sheep"]
+
+
+def reply(word: str, yes: float, no: float) -> dict[str, Any]:
+    """As an OpenAI-compatible server tells it."""
+    told = [{"token": "<judgement>", "logprob": 0.0, "top_logprobs": []}]
+    alternatives = [{"token": "YES", "logprob": yes}, {"token": " NO", "logprob": no}]
+    logprob = yes if word == "YES" else no
+    told.append({"token": word, "logprob": logprob, "top_logprobs": alternatives})
+    message = {"role": "assistant", "content": f"<judgement>{word}"}
+    return {"choices": [{"message": message, "logprobs": {"content": told}}]}
+
+
+class JudgingEndpoint(ScriptedEndpoint):
+    """Knows the solutions: P(YES) is 0.9 for a gold patch and less for others, told late and in no order."""
+
+    def reply(self, request: dict[str, Any]) -> tuple[int, str]:
+        if "logprobs" not in request:
+            return super().reply(request)
+        self.requests.append(request)
+        time.sleep(random.random() * 0.2)
+        asked = request["messages"][-1]["content"]
+        solved = any(
+            t.gold_patch.strip().splitlines()[-1] in asked.partition("[PATCH]")[2]
+            for t in self.tasks
+        )
+        share = 0.9 if solved else 0.2
+        return 200, json.dumps(reply("YES", math.log(share), math.log(1 - share)))
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four tasks, three rollouts each, about half of them solved."""
+    folder: Path = tmp_path_factory.mktemp("evaluation")
+    with ScriptedEndpoint(load_taskset("starter").tasks) as endpoint:
+        (folder / EVAL_FILE).write_text(
+            f"""
+            model = {{ path = "m", endpoint = "{endpoint.url}" }}
+            tasks = {{ split = "all", only = {NAMES} }}
+            rollout = {{ group_size = 3, prompt = "starter" }}
+            engine = {{ max_model_len = 40000 }}
+            """
+        )
+        assert evaluate([str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(evaluation: Path) -> list[Result]:
+    return read_results(evaluation)
+
+
+def test_scores_that_come_in_any_order_land_on_their_own_rollout(
+    evaluation: Path, results: list[Result], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = [t for t in load_taskset("starter").tasks if t.task_id.partition("/")[2] in NAMES]
+    with JudgingEndpoint(tasks) as endpoint:
+        arguments = ["--name", "judge", "--model", "m", "--endpoint", endpoint.url]
+        assert verify.main([str(evaluation), *arguments]) == 0
+        path = scores_path(evaluation, "judge")
+        order = [json.loads(line)["rollout"] for line in path.read_text().splitlines()]
+        assert order != [str(result.rollout) for result in results], "they came in order by chance"
+        scores = read_scores(path)
+        assert {r.rollout: round(scores[r.rollout], 6) for r in results} == {
+            r.rollout: 0.9 if r.reward else 0.2 for r in results
+        }
+        # a torn line is scored again, and nothing else
+        text = path.read_text()
+        path.write_text(text[: len(text) - 20])
+        before = len(endpoint.requests)
+        assert verify.main([str(evaluation), *arguments]) == 0
+        assert len(endpoint.requests) == before + 1
+        assert read_scores(path) == scores
+    found = worth("judge", scores, results)
+    assert (found.num_scored, found.auc) == (12, 1.0)
+    assert report.main([str(evaluation)]) == 0
+    shown = capsys.readouterr().out
+    assert "| judge | 12 | 1.000 |" in shown
+    assert "| best@k, judge |" in shown
+
+
+def test_the_worth_of_scores_does_not_depend_on_the_order_of_lines(results: list[Result]) -> None:
+    scores = {r.rollout: random.Random(i).random() for i, r in enumerate(results)}
+    shuffled = list(scores.items())
+    random.Random(1).shuffle(shuffled)
+    assert worth("v", dict(shuffled), results) == worth("v", scores, results)
+
+
+def test_a_perfect_verifier_chooses_as_well_as_any_of_k(results: list[Result]) -> None:
+    perfect = worth("v", {r.rollout: r.reward or 0.0 for r in results}, results)
+    solved = {r.task for r in results if r.reward}
+    assert perfect.curve[-1] == len(solved) / len(NAMES)
+    constant = worth("v", {r.rollout: 0.5 for r in results}, results)
+    mean = sum(r.reward or 0.0 for r in results) / len(results)
+    assert constant.curve == pytest.approx([mean] * 3)
+
+
+def test_a_local_model_scores_as_its_own_probabilities_say(tiny_model: Path) -> None:
+    verifier = LocalVerifier(str(tiny_model))
+    chat = messages("It is broken.", [], "+fixed", max_chars=1000)
+    score = verifier.score(chat)
+    assert 0 < score < 1
+    assert verifier.score(chat) == score
+    assert verifier.score(messages("Another issue.", [], "+x", max_chars=1000)) != score
+
+
+def test_the_answer_is_read_where_its_word_stands() -> None:
+    assert score_of_reply(reply("YES", math.log(0.6), math.log(0.2))) == pytest.approx(0.75)
+    assert score_of_reply(reply("NO", math.log(0.1), math.log(0.3))) == pytest.approx(0.25)
+    silent = {"choices": [{"message": {"content": "YES"}}]}
+    with pytest.raises(EngineUnavailable, match="log-probabilities"):
+        score_of_reply(silent)
+    assert share_of_yes(-2000.0, 0.0) == pytest.approx(0, abs=1e-300)
+    assert share_of_yes(0.0, -2000.0) == 1
+
+
+def turn(index: int, text: str, observation: str) -> Turn:
+    return Turn(index=index, text=text, observation=observation)
+
+
+def test_a_question_has_issue_log_patch_and_keeps_its_length() -> None:
+    turns = [turn(0, "I look.", "a.py\n" * 400), turn(1, "I fix it.", "done")]
+    system, asked = messages("It is broken.", turns, "+fixed", max_chars=1400)
+    assert system["content"] == SYSTEM
+    text = asked["content"]
+    parts = ["[ISSUE]\nIt is broken.", "I look.", "(left out: ", "I fix it.", "[PATCH]\n+fixed"]
+    assert [text.index(part) for part in parts] == sorted(text.index(part) for part in parts)
+    assert len(system["content"]) + len(text) <= 1400 + 100
+    assert "(nothing was changed)" in messages("", [], "", max_chars=100)[1]["content"]
+
+
+@given(st.lists(st.text(min_size=0, max_size=400)), st.integers(0, 3000))
+def test_shortening_takes_the_longest_first_and_is_always_the_same(
+    pieces: list[str], room: int
+) -> None:
+    once = shortened(pieces, room)
+    assert once == shortened(pieces, room)
+    assert sum(map(len, once)) <= sum(map(len, pieces))
+    if sum(map(len, pieces)) <= room:
+        assert once == pieces
+    cut = [len(p) for p, s in zip(pieces, once, strict=True) if p != s]
+    could_be_cut = [p for p in pieces if p in once and shortened([p], 0) != [p]]
+    assert all(len(piece) <= min(cut) for piece in could_be_cut if cut)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.integers(0, 4)), max_size=30))
+def test_auc_is_the_share_of_pairs_in_order(pairs: list[tuple[float, int]]) -> None:
+    solved = [score for reward, score in pairs if reward]
+    others = [score for reward, score in pairs if not reward]
+    found = auc([reward for reward, _ in pairs], [score for _, score in pairs])
+    if not solved or not others:
+        assert found is None
+        return
+    won = sum((a > b) + (a == b) / 2 for a in solved for b in others)
+    assert found == pytest.approx(won / len(solved) / len(others))

@@ -1,0 +1,65 @@
+"""A verifier's scores of an evaluation's rollouts, by rollout id: EVAL_DIR/scores/NAME.jsonl.
+
+Reading ties each score to its rollout by the id that stands beside it, never by its place in the file.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from trainer.estimates import auc, best_curve
+from trainer.results import Result
+
+FOLDER = "scores"
+
+
+def scores_path(eval_dir: Path, name: str) -> Path:
+    return eval_dir / FOLDER / f"{name}.jsonl"
+
+
+def read_scores(path: Path) -> dict[UUID, float]:
+    """A torn last line is as if it were not there."""
+    if not path.is_file():
+        return {}
+    scores = {}
+    for line in path.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            row = json.loads(line)
+            scores[UUID(row["rollout"])] = float(row["score"])
+    return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What a verifier's choice is worth."""
+
+    name: str
+    num_scored: int
+    auc: float | None
+    """Of telling solved rollouts from others, over all tasks; None when there is only one kind."""
+    curve: list[float]
+    """best@k for k = 1, 2, ...; a rollout without a score is chosen last."""
+
+
+def verified(eval_dir: Path, results: Sequence[Result]) -> list[Verified]:
+    """One for each file of scores."""
+    paths = sorted((eval_dir / FOLDER).glob("*.jsonl"))
+    return [worth(path.stem, read_scores(path), results) for path in paths]
+
+
+def worth(name: str, scores: Mapping[UUID, float], results: Sequence[Result]) -> Verified:
+    rewards: dict[str, list[float]] = {}
+    ranks: dict[str, list[float]] = {}
+    for result in results:
+        if result.reward is not None:
+            rewards.setdefault(result.task, []).append(result.reward)
+            ranks.setdefault(result.task, []).append(scores.get(result.rollout, -1.0))
+    judged = [r for r in results if r.reward is not None and r.rollout in scores]
+    return Verified(
+        name=name,
+        num_scored=len(judged),
+        auc=auc([r.reward or 0.0 for r in judged], [scores[r.rollout] for r in judged]),
+        curve=best_curve(rewards, ranks),
+    )

@@ -1,0 +1,144 @@
+"""`python -m trainer.verify EVAL_DIR --name NAME (--model PATH | --endpoint URL --model NAME)`: score an evaluation's rollouts.
+
+Every scored rollout gets a verifier's score, in EVAL_DIR/scores/NAME.jsonl, one line a rollout: {"rollout": id, "score": s}.
+A line carries its rollout's id, so no order in which answers come can put a score elsewhere. Started again it does what is
+missing.
+`python -m trainer.report EVAL_DIR` then shows best@k by this verifier, and its AUC.
+
+Exit codes: 0 done, 1 some could not be scored, 2 nothing to score, 3 stopped.
+"""
+
+import argparse
+import json
+import logging
+import re
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO
+from uuid import UUID
+
+from sandbox.errors import TasksetError
+from sandbox.task import Task, load_taskset
+from trainer.config import ConfigError
+from trainer.evaluate import STOPPED
+from trainer.evaluation_config import parse_evaluation
+from trainer.generate import ContextFull, EngineUnavailable, GenerationTimeout
+from trainer.results import read_header, read_results, turns_of
+from trainer.scores import read_scores, scores_path
+from trainer.stop import stop_on_signals
+from trainer.verifier import EndpointVerifier, LocalVerifier, Verifier
+from trainer.verifier_prompt import messages
+
+log = logging.getLogger("trainer.verify")
+
+CHARS_PER_TOKEN = 3
+"""Cautious: code has three to four characters a token."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see the module's docstring for its exit codes."""
+    options = _options(argv)
+    try:
+        asked = questions(options.eval_dir, max_chars=CHARS_PER_TOKEN * options.max_tokens)
+        verifier = open_verifier(options)
+    except (ConfigError, TasksetError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    path = scores_path(options.eval_dir, options.name)
+    known = read_scores(path)
+    missing = {rollout: chat for rollout, chat in asked.items() if rollout not in known}
+    with stop_on_signals() as stop, closing(verifier), appended(path) as lines:
+        num_scored = 0
+        for rollout, score in scored(verifier, missing, options.jobs, stop):
+            lines.write(json.dumps({"rollout": str(rollout), "score": score}) + "\n")
+            lines.flush()
+            num_scored += 1
+    failed = len(missing) - num_scored
+    print(f"{num_scored} rollouts scored, {len(known)} were known, {failed} have no score")
+    return STOPPED if stop.is_set() else 1 if failed else 0
+
+
+def scored(
+    verifier: Verifier,
+    asked: Mapping[UUID, list[dict[str, str]]],
+    jobs: int,
+    stop: threading.Event,
+) -> Iterator[tuple[UUID, float]]:
+    """Each rollout with its score, as they come; one that could not be scored is told in the log."""
+    with ThreadPoolExecutor(jobs, "verify") as pool:
+        futures = {pool.submit(verifier.score, chat): rollout for rollout, chat in asked.items()}
+        for future in as_completed(futures):
+            if stop.is_set():
+                verifier.close()
+                pool.shutdown(wait=False, cancel_futures=True)
+                return
+            try:
+                yield futures[future], future.result()
+            except (EngineUnavailable, GenerationTimeout, ContextFull) as error:
+                log.warning("rollout %s has no score: %s", futures[future], error)
+
+
+@contextmanager
+def appended(path: Path) -> Iterator[IO[str]]:
+    """The file of scores to go on with; a torn last line is cut off."""
+    path.parent.mkdir(exist_ok=True)
+    if path.is_file():
+        data = path.read_bytes()
+        path.write_bytes(data[: data.rfind(b"\n") + 1])
+    with path.open("a") as lines:
+        yield lines
+
+
+def questions(eval_dir: Path, *, max_chars: int) -> dict[UUID, list[dict[str, str]]]:
+    """rollout -> the chat that asks about it, of every scored rollout. Raises ConfigError, TasksetError."""
+    config = parse_evaluation(read_header(eval_dir).started.config)
+    tasks: Mapping[str, Task] = {t.task_id: t for t in load_taskset(config.tasks.taskset).tasks}
+    results = [result for result in read_results(eval_dir) if result.reward is not None]
+    return {
+        result.rollout: messages(
+            tasks[result.task].problem_statement,
+            [event.turn for event in turns],
+            result.patch.decode(errors="replace"),
+            max_chars=max_chars,
+        )
+        for result, turns in turns_of(results)
+    }
+
+
+def open_verifier(options: argparse.Namespace) -> Verifier:
+    if not options.endpoint:
+        return LocalVerifier(options.model)
+    model = {"path": options.model, "endpoint": options.endpoint}
+    rollout = {"concurrency": options.jobs}
+    engine = {"max_model_len": 40960}
+    return EndpointVerifier(
+        parse_evaluation({"model": model, "rollout": rollout, "engine": engine})
+    )
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer.verify", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("eval_dir", type=Path, help="folder of an evaluation")
+    parser.add_argument("--name", type=_name, required=True, help="what reports call the verifier")
+    parser.add_argument("--model", required=True, help="folder or id; its name at the endpoint")
+    parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server: .../v1")
+    parser.add_argument(
+        "--max-tokens", type=int, default=65536, help="of the question, about; default: 65536"
+    )
+    parser.add_argument("--jobs", type=int, default=8, help="questions at a time; default: 8")
+    return parser.parse_args(argv)
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", text):
+        raise argparse.ArgumentTypeError(f"{text}: letters, digits, dot, dash, underscore")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
