@@ -7,8 +7,10 @@ from statistics import fmean
 from benchmarks.measurement import StepTime
 
 PHASES = ("sampling", "update", "whole")
-AIMS = {"update": 3.0, "whole": 6.0}
+AIMS = {"update": 6.0, "whole": 12.0}
 """How many times as fast as TRL a phase is meant to be, by its seconds a step."""
+CEILING_AIM = 0.30
+"""Share of the machine's own matrix products that the update is meant to reach."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,8 @@ class Summary:
     """A rollout."""
     sampled_tokens: float
     """A rollout."""
+    update_tflops: float
+    matmul_tflops: float
 
     @property
     def milliseconds_per_token(self) -> dict[str, float]:
@@ -46,6 +50,8 @@ def summarise(steps: Sequence[StepTime], *, warmup: int) -> Summary:
         num_rollouts=rollouts / len(measured),
         prompt_tokens=sum(step.prompt_tokens for step in measured) / rollouts,
         sampled_tokens=sum(step.sampled_tokens for step in measured) / rollouts,
+        update_tflops=fmean(step.update_tflops for step in measured),
+        matmul_tflops=fmean(step.matmul_tflops for step in measured),
     )
 
 
@@ -66,7 +72,19 @@ def table(ours: Summary, theirs: Summary, theirs_name: str) -> str:
     rows.append(
         ["rollouts a step", f"{ours.num_rollouts:.0f}", f"{theirs.num_rollouts:.0f}", "", ""]
     )
+    rows += _flop_rows(ours)
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _flop_rows(ours: Summary) -> list[list[str]]:
+    if not ours.matmul_tflops:
+        return []
+    share = ours.update_tflops / ours.matmul_tflops
+    return [
+        ["update, TFLOP/s", f"{ours.update_tflops:.2f}", "", "", ""],
+        ["matrix products alone, TFLOP/s", f"{ours.matmul_tflops:.2f}", "", "", ""],
+        ["update, share of them", f"{share:.0%}", "", "", f"{CEILING_AIM:.0%}"],
+    ]
 
 
 def _phase_rows(

@@ -64,6 +64,10 @@ class StepTime:
     prompt_tokens: int
     """Of all rollouts, however often a trainer computes a prompt that they share."""
     sampled_tokens: int
+    update_tflops: float = 0.0
+    """TFLOP/s of the update by the formula of `trainer.flops`, which counts the work that is left; 0 where not known."""
+    matmul_tflops: float = 0.0
+    """TFLOP/s of plain matrix products in the compute type, measured just before and after the step."""
 
 
 def save_steps(steps: Sequence[StepTime], path: Path) -> None:

@@ -19,6 +19,7 @@ from benchmarks.workload import our_config
 from sandbox.base import load_backend
 from sandbox.pool import Pool
 from sandbox.task import load_taskset
+from trainer.ceiling import TERA, measure_matmul
 from trainer.chat import Chat, load_prompt
 from trainer.collect import Collector
 from trainer.config import TrainConfig
@@ -44,6 +45,7 @@ def measure(workload: Workload, num_steps: int, folder: Path) -> list[StepTime]:
     by_id = {task.task_id: task for task in load_taskset(config.tasks.taskset).tasks}
     tasks = [by_id[task_id] for task_id in workload.task_ids]
     torch.manual_seed(config.seed)
+    dtype = getattr(torch, config.model.dtype)
     run = uuid4()
     with ExitStack() as resources:
         events = EventWriter(folder)
@@ -57,7 +59,7 @@ def measure(workload: Workload, num_steps: int, folder: Path) -> list[StepTime]:
         resources.callback(engine.close)
         policy = load_policy(config.model, temperature=config.rollout.temperature)
         optimizer = make_optimizer(policy.model, config.optimizer)
-        sync = FileSync(policy, engine, getattr(torch, config.model.dtype))
+        sync = FileSync(policy, engine, dtype)
         resources.callback(sync.close)
         collector = Collector(
             run=run,
@@ -72,6 +74,7 @@ def measure(workload: Workload, num_steps: int, folder: Path) -> list[StepTime]:
         )
         steps = []
         for step in range(1, num_steps + 1):
+            ceiling_before = measure_matmul(dtype)
             began = time.perf_counter()
             groups = collector.collect(
                 tasks, step=step, purpose="train", group_size=workload.group_size
@@ -85,11 +88,15 @@ def measure(workload: Workload, num_steps: int, folder: Path) -> list[StepTime]:
                 raise RuntimeError(f"step {step}: {result.reason}; there is no update to time")
             updated = time.perf_counter()
             sync.push(step)
+            whole_s = time.perf_counter() - began
+            tera_operations, seconds = result.metrics["perf/tflops"]
             steps.append(
                 StepTime(
                     sampling_s=sampled - began,
                     update_s=updated - sampled,
-                    whole_s=time.perf_counter() - began,
+                    whole_s=whole_s,
+                    update_tflops=tera_operations / seconds,
+                    matmul_tflops=(ceiling_before + measure_matmul(dtype)) / 2 / TERA,
                     **token_counts(groups),
                 )
             )

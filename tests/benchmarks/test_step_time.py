@@ -1,5 +1,6 @@
 """The benchmark's arithmetic, and a tiny step of our side with the real engine and sandboxes."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def test_the_table_names_both_trainers_and_every_aim() -> None:
     assert "| sampled tokens a rollout | 20.0 | 40.0 |  |  |" in lines
 
 
+def test_the_table_tells_the_updates_share_of_the_ceiling() -> None:
+    step = dataclasses.replace(step_time(2, 4, 80), update_tflops=0.4, matmul_tflops=0.8)
+    summary = summarise([step], warmup=0)
+    assert "| update, share of them | 50% |  |  | 30% |" in table(summary, summary, "TRL")
+
+
 def test_every_group_has_mixed_rewards() -> None:
     assert alternating_rewards(8) == [1, 0] * 4
     assert alternating_rewards(2) == [1, 0]
@@ -119,5 +126,6 @@ def test_a_tiny_step_of_ours_is_timed_with_the_real_parts(
     assert step["num_rollouts"] == 4
     assert 4 <= step["sampled_tokens"] <= 64
     assert step["sampling_s"] + step["update_s"] <= step["whole_s"]
+    assert 0 < step["update_tflops"] < step["matmul_tflops"]
     assert results["machine"]["cores"] >= 1
     assert results["ours"]["versions"]["torch"]
