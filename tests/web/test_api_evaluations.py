@@ -1,11 +1,14 @@
 """Evaluations over the API: launched by one call, watched, read, cancelled."""
 
+import json
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.test import Client
 
 from sandbox.task import load_taskset
@@ -14,6 +17,8 @@ from trainer.events import EVENT
 from webapp.api.models import ApiToken
 from webapp.evaluations.jobs import run_shard
 from webapp.evaluations.models import Evaluation
+from webapp.evaluations.predictions import predictions
+from webapp.rollouts.models import Rollout
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,6 +61,13 @@ def test_one_call_launches_it_and_the_rest_is_read(alice: User, bob: User) -> No
     one = api.get(f"{path}/results?task=starter/budget-left&limit=1").json()
     assert (one["total"], len(one["results"])) == (2, 1)
     assert api.get(f"/api/rollouts/{one['results'][0]['id']}").json()["evaluation_id"] == told["id"]
+    for index in (0, 1):
+        told = api.get(f"{path}/predictions.jsonl?index={index}")
+        lines = [json.loads(line) for line in told.getvalue().splitlines()]
+        assert [line["instance_id"] for line in lines] == ["bonus-points", "budget-left"]
+        solved = [row["reward"] for row in results["results"] if row["index"] == index]
+        assert [bool(line["model_patch"]) for line in lines] == [reward == 1 for reward in solved]
+    told = api.get(path).json()
     events = api.get(f"{path}/events?after=1&limit=3").json()
     assert [EVENT.validate_python(event).seq for event in events["events"]] == [2, 3, 4]
     assert events["last_seq"] == 4
@@ -94,7 +106,25 @@ def test_strangers_and_unknown_ids(alice: User) -> None:
     assert Client().get("/api/evaluations").status_code == 401
     assert post(Client(), "/api/evaluations").status_code == 401
     api = script_of(alice)
-    for path in ("", "/results", "/events"):
+    for path in ("", "/results", "/events", "/predictions.jsonl"):
         assert api.get(f"/api/evaluations/{uuid4()}{path}").status_code == 404
     for action in ("cancel", "resume"):
         assert post(api, f"/api/evaluations/{uuid4()}/{action}").status_code == 404
+
+
+def test_a_large_patch_is_read_whole_from_the_storage(
+    alice: User, settings, tmp_path: Path
+) -> None:
+    settings.MEDIA_ROOT = tmp_path / "media"
+    name = default_storage.save("evaluations/large.patch", ContentFile(b"+whole\n\xe9"))
+    large = Rollout(task="t/large", patch="+who", files={"patch": name})
+    small = Rollout(task="t/small", patch="+small")
+    lines = [json.loads(line) for line in predictions([large, small], "their/model")]
+    assert lines == [
+        {
+            "instance_id": "large",
+            "model_name_or_path": "their/model",
+            "model_patch": "+whole\n\ufffd",
+        },
+        {"instance_id": "small", "model_name_or_path": "their/model", "model_patch": "+small"},
+    ]

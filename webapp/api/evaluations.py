@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from ninja import Router, Schema, Status
 from ninja.errors import HttpError
@@ -17,6 +17,7 @@ from webapp.api.runs import EventsOut, ProblemsOut
 from webapp.evaluations import lifecycle
 from webapp.evaluations.models import Evaluation, EvaluationStatus, ShardEvent
 from webapp.evaluations.overview import Progress, summary_of
+from webapp.evaluations.predictions import predictions
 
 router = Router(tags=["evaluations"])
 
@@ -219,6 +220,17 @@ def read_results(
         "results": rollouts[offset : offset + limit],
         "total": rollouts.count(),
     }
+
+
+@router.get("/{uuid:evaluation_id}/predictions.jsonl")
+def read_predictions(
+    request: HttpRequest, evaluation_id: UUID, index: Annotated[int, Field(ge=0)] = 0
+) -> StreamingHttpResponse:
+    """SWE-bench predictions, one line an instance: the patches of each task's rollout `index` that has a score."""
+    evaluation = _evaluation(evaluation_id)
+    rollouts = evaluation.counted_rollouts().filter(index=index).exclude(reward=None)
+    lines = predictions(rollouts.order_by("task"), evaluation.model_name)
+    return StreamingHttpResponse(lines, content_type="application/jsonl")
 
 
 @router.get("/{uuid:evaluation_id}/events", response=EventsOut)
