@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -68,8 +68,22 @@ class HeadCell:
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     seconds: float
+    cpu_seconds: float
+    """Of all cores; with `OMP_WAIT_POLICY=passive` neighbours on the machine change it less than the seconds."""
     peak_mib: float
     """Over what the process held before."""
+
+
+class Times(NamedTuple):
+    seconds: float
+    cpu_seconds: float
+
+    @classmethod
+    def now(cls) -> Self:
+        return cls(time.perf_counter(), time.process_time())
+
+    def until_now(self) -> "Times":
+        return Times(*(b - a for a, b in zip(self, Times.now(), strict=True)))
 
 
 def main() -> int:
@@ -96,8 +110,8 @@ def measure_update(cell: UpdateCell) -> Measured:
     )
     memory = ExtraMemory()
     batch = batch_of(cell, config)
-    seconds = min(take_step(policy, optimizer, batch, config) for _ in range(STEPS))
-    return Measured(seconds=seconds, peak_mib=memory.peak_mib())
+    times = [take_step(policy, optimizer, batch, config) for _ in range(STEPS)]
+    return Measured(**min(times)._asdict(), peak_mib=memory.peak_mib())
 
 
 def batch_of(cell: UpdateCell, config: TrainConfig) -> list[ScoredGroup]:
@@ -117,15 +131,15 @@ def batch_of(cell: UpdateCell, config: TrainConfig) -> list[ScoredGroup]:
 
 def take_step(
     policy: Policy, optimizer: torch.optim.Optimizer, batch: list[ScoredGroup], config: TrainConfig
-) -> float:
-    """Seconds. Raises RuntimeError when no step was taken."""
-    began = time.perf_counter()
+) -> Times:
+    """Raises RuntimeError when no step was taken."""
+    began = Times.now()
     result = update(
         policy, optimizer, batch, config, step=1, reference=None, stopping=lambda: False
     )
     if not result.updated:
         raise RuntimeError(f"no step to measure: {result.reason}")
-    return time.perf_counter() - began
+    return began.until_now()
 
 
 def measure_head(cell: HeadCell) -> Measured:
@@ -133,10 +147,10 @@ def measure_head(cell: HeadCell) -> Measured:
     hidden = torch.randn(cell.num_tokens, cell.hidden_size, requires_grad=True)
     targets = torch.randint(cell.vocabulary, (cell.num_tokens,))
     memory = ExtraMemory()
-    began = time.perf_counter()
+    began = Times.now()
     scores = score_tokens(hidden, weight, targets, temperature=1.0, dtype=torch.bfloat16)
     scores.logprobs.sum().backward()
-    return Measured(seconds=time.perf_counter() - began, peak_mib=memory.peak_mib())
+    return Measured(**began.until_now()._asdict(), peak_mib=memory.peak_mib())
 
 
 class ExtraMemory:

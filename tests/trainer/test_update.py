@@ -25,6 +25,7 @@ from tests.trainer.random_models import (
     to_double,
 )
 from trainer.batch import pack
+from trainer.policy import compile_layers
 from trainer.rollout import ScoredGroup
 
 torch.set_num_threads(1)
@@ -60,25 +61,17 @@ def test_every_parameters_gradient_equals_the_longhand_reference(name: str) -> N
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_do_not_depend_on_sharing_or_splitting(family: str) -> None:
-    def gradients(
-        share_prefix: bool, micro_batch_tokens: int, **model: object
-    ) -> dict[str, Tensor]:
-        config = splitting(share_prefix, micro_batch_tokens)
-        groups = alike_groups(config)
-        sample_near_the_policy(groups, random.Random(3), family)
-        policy = make_policy(family, temperature=TEMPERATURE)
-        if model:
-            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
-            policy.model.train()
-        return run_update(policy, groups, config)[1]
-
-    alone_each = gradients(False, 1)
-    cuts = [gradients(True, budget) for budget in (1, 16, 24, 4096)]
-    checkpointed = gradients(True, 4096, gradient_checkpointing=True)
+    alone_each = _gradients(family, False, 1)
+    cuts = [_gradients(family, True, budget) for budget in (1, 16, 24, 4096)]
+    checkpointed = _gradients(family, True, 4096, checkpointed=True)
     for others in (*cuts, checkpointed):
-        assert others.keys() == alone_each.keys()
-        for parameter, gradient in alone_each.items():
-            assert apart(others[parameter], gradient) < 1e-5, parameter
+        _assert_alike(others, alone_each)
+
+
+@pytest.mark.filterwarnings("default")  # Dynamo's and Inductor's own
+@pytest.mark.parametrize("family", FAMILIES)
+def test_compiled_layers_have_the_same_gradients(family: str) -> None:
+    _assert_alike(_gradients(family, True, 24, compiled=True), _gradients(family, False, 1))
 
 
 def test_the_splits_above_really_differ() -> None:
@@ -135,6 +128,32 @@ def test_long_rollouts_are_scored_in_chunks_with_the_same_numbers() -> None:
     expected = torch.cat([a.logprobs for a in each])
     assert len(scores.logprobs) == 171
     torch.testing.assert_close(scores.logprobs, expected, rtol=1e-4, atol=2e-5)
+
+
+def _gradients(
+    family: str,
+    share_prefix: bool,
+    micro_batch_tokens: int,
+    *,
+    checkpointed: bool = False,
+    compiled: bool = False,
+) -> dict[str, Tensor]:
+    config = splitting(share_prefix, micro_batch_tokens)
+    groups = alike_groups(config)
+    sample_near_the_policy(groups, random.Random(3), family)
+    policy = make_policy(family, temperature=TEMPERATURE)
+    if checkpointed:
+        policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        policy.model.train()
+    if compiled:
+        compile_layers(policy.model)
+    return run_update(policy, groups, config)[1]
+
+
+def _assert_alike(gradients: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert gradients.keys() == expected.keys()
+    for parameter, gradient in expected.items():
+        assert apart(gradients[parameter], gradient) < 1e-5, parameter
 
 
 def _reference_gradients(
