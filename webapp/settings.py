@@ -275,6 +275,8 @@ VALIDATIONS_DIR = VAR_DIR / "validations"
 """What validations found out, a folder a taskset, on the workers' disk: the next one takes it over."""
 EVALUATIONS_DIR = Path(env_str("EVALUATIONS_DIR", str(VAR_DIR / "evaluations"))).resolve()
 """Folders of evaluations, on the workers' disk only."""
+TASKSETS_DIR = VAR_DIR / "tasksets"
+"""Tasksets that were loaded on another machine, as a worker got them from the object store."""
 TRAINER_COMMAND = shlex.split(env_str("TRAINER_COMMAND")) or [sys.executable, "-m", "trainer"]
 """Started as `COMMAND RUN_DIR --run-id UUID`, in the checkout."""
 CLOSED_TO_CHILDREN = ["SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STORAGE_URL"]

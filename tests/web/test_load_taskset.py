@@ -1,9 +1,13 @@
 """Tasksets from their folders into the database."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from django.core.management import CommandError, call_command
 
-from sandbox.task import load_taskset
+from sandbox.task import BUNDLED, load_taskset
+from webapp.tasksets import shipping
 from webapp.tasksets.models import Task, Taskset
 
 pytestmark = pytest.mark.django_db
@@ -37,3 +41,27 @@ def test_loading_again_refreshes_and_keeps_validation() -> None:
 def test_an_unknown_taskset_is_refused_with_the_known_ones() -> None:
     with pytest.raises(CommandError, match="bundled tasksets: starter"):
         call_command("load_taskset", "huge")
+
+
+def test_a_taskset_from_outside_reaches_machines_without_its_folder(
+    tmp_path: Path, settings
+) -> None:
+    settings.TASKSETS_DIR = tmp_path / "worker"
+    folder = tmp_path / "outside"
+    shutil.copytree(BUNDLED / "starter", folder)
+    call_command("load_taskset", str(folder))
+    assert shipping.source_here(str(folder)) == str(folder)
+
+    whole = load_taskset(str(folder))
+    folder.rename(tmp_path / "elsewhere")
+    unpacked = shipping.source_here(str(folder))
+    assert load_taskset(unpacked) == whole
+    assert shipping.source_here(str(folder)) == unpacked
+    assert len(list(settings.TASKSETS_DIR.iterdir())) == 1
+
+
+def test_bundled_and_unknown_tasksets_are_named_as_they_are() -> None:
+    call_command("load_taskset", "starter")
+    assert Taskset.objects.get().archive == ""
+    assert shipping.source_here("starter") == "starter"
+    assert shipping.source_here("/nowhere/at/all") == "/nowhere/at/all"

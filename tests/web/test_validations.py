@@ -132,7 +132,7 @@ def test_a_validation_runs_to_its_end_and_the_page_shows_it(
 
 def test_a_taskset_that_is_gone_fails_with_what_was_said(staff: User, taskset: Taskset) -> None:
     validation = queued(taskset, staff)
-    Taskset.objects.update(source="/nowhere/at/all")
+    Taskset.objects.update(source="/nowhere/at/all", archive="tasksets/gone.json")
     validate_job(str(validation.id))
     validation.refresh_from_db()
     assert validation.status == ValidationStatus.FAILED

@@ -21,6 +21,7 @@ from webapp.evaluations.models import EvaluationStatus, Shard, ShardEvent
 from webapp.runs import processes, watched
 from webapp.runs.event_files import IngestError
 from webapp.runs.models import Worker
+from webapp.tasksets import shipping
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def prepare(shard: Shard) -> Path:
     folder = root if shard.total == 1 else root / "shards" / f"{shard.number}-of-{shard.total}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config = evaluation.parsed.model_dump(mode="json", exclude_none=True)
+    config["tasks"]["taskset"] = shipping.source_here(config["tasks"]["taskset"])
     (root / EVAL_FILE).write_text(tomli_w.dumps(config))
     # a worker that died may have left a process at work here
     processes.sweep(mark_of(shard))

@@ -23,6 +23,7 @@ from trainer.config import CONFIG_FILE, parse_config
 from webapp.runs import lifecycle, processes
 from webapp.runs.ingest import IngestError, ingest
 from webapp.runs.models import Event, Run, RunStatus, Worker
+from webapp.tasksets import shipping
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ def prepare(run: Run, worker: Worker) -> Path:
     run_dir = Path(run.run_dir) if run.run_dir else settings.RUNS_DIR / str(run.id)
     run_dir.mkdir(mode=0o700, exist_ok=True)
     config = parse_config(run.config).model_dump(mode="json", exclude_none=True)
+    config["tasks"]["taskset"] = shipping.source_here(config["tasks"]["taskset"])
     (run_dir / CONFIG_FILE).write_text(tomli_w.dumps(config))
     described = {"run": str(run.id), "name": run.name, "created_at": run.created_at.isoformat()}
     described["owner"] = run.owner.get_username() if run.owner else ""

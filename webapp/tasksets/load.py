@@ -5,6 +5,7 @@ from pathlib import Path
 from django.db import transaction
 
 from sandbox import task as tasks
+from webapp.tasksets import shipping
 from webapp.tasksets.models import Task, Taskset
 
 
@@ -15,9 +16,12 @@ def load(name_or_path: str) -> Taskset:
     Tasks that are no longer in it leave; what is known of the validation of the others stays.
     """
     read = tasks.load_taskset(name_or_path)
-    taskset, _ = Taskset.objects.update_or_create(
-        name=read.name, defaults={"description": read.description, "source": _source(name_or_path)}
-    )
+    defaults = {
+        "description": read.description,
+        "source": _source(name_or_path),
+        "archive": "" if shipping.is_bundled(name_or_path) else shipping.ship(read),
+    }
+    taskset, _ = Taskset.objects.update_or_create(name=read.name, defaults=defaults)
     for task in read.tasks:
         Task.objects.update_or_create(
             task_id=task.task_id, defaults={"taskset": taskset} | _fields(task)
@@ -27,10 +31,8 @@ def load(name_or_path: str) -> Taskset:
 
 
 def _source(name_or_path: str) -> str:
-    """What names the same taskset from any folder, for the workers of this machine."""
-    path = Path(name_or_path)
-    bundled = (tasks.BUNDLED / name_or_path).is_dir()
-    return name_or_path if bundled else str(path.resolve())
+    """What names the same taskset from any folder of this machine."""
+    return name_or_path if shipping.is_bundled(name_or_path) else str(Path(name_or_path).resolve())
 
 
 def _fields(task: tasks.Task) -> dict[str, object]:

@@ -15,7 +15,9 @@ class Taskset(models.Model):
     name = models.CharField(max_length=120, unique=True)
     description = models.TextField(blank=True)
     source = models.CharField(max_length=500, blank=True)
-    """What it was loaded by: a bundled taskset's name, or the path of a folder."""
+    """What it was loaded by: a bundled taskset's name, or the path of a folder where it was loaded."""
+    archive = models.CharField(max_length=200, blank=True)
+    """Its tasks in the object store, for machines without that folder; empty for a bundled one."""
     loaded_at = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:

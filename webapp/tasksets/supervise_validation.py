@@ -18,7 +18,7 @@ from django.db.models import F
 
 from sandbox.events import EVENTS_FILE, AnyEvent, Finished, TaskJudged, read_events
 from webapp.runs import processes, watched
-from webapp.tasksets import validations
+from webapp.tasksets import shipping, validations
 from webapp.tasksets.models import Task, Validation, ValidationStatus
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,8 @@ def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None
 
 
 def start(validation: Validation, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "sandbox.validate", validation.taskset.source]
+    source = shipping.source_here(validation.taskset.source)
+    command = [sys.executable, "-m", "sandbox.validate", source]
     command += ["--out", str(folder), "--runs", str(validation.runs)]
     command += ["--backend", validation.backend]
     return watched.start(command, folder, validation.id)
