@@ -30,6 +30,7 @@ WAIT_S = 900
 K = 2
 NUM_TASKS = 12
 SECOND = "second@%h"
+LENGTHS = {"max_prompt_tokens": 8000, "max_response_tokens": 8000, "max_turn_tokens": 2000}
 
 
 @pytest.fixture
@@ -58,7 +59,8 @@ def launch(studio: Studio, url: str, taskset: str) -> str:
     changes: dict[str, Any] = {
         "model": {"path": "m", "endpoint": url},
         "tasks": {"taskset": taskset, "split": "all", "limit": NUM_TASKS},
-        "rollout": {"group_size": K, "max_turn_tokens": 2000, "concurrency": 3},
+        "rollout": {"group_size": K, "concurrency": 3} | LENGTHS,
+        "engine": {"max_model_len": 40_000},
         "sandbox": {"backend": "kubernetes", "concurrency": 3},
     }
     data = {"name": "on a cluster", "num_shards": 2, "changes": changes}
