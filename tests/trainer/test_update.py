@@ -69,9 +69,9 @@ def test_gradients_do_not_depend_on_sharing_or_splitting(family: str) -> None:
 
 
 @pytest.mark.filterwarnings("default")  # Dynamo's and Inductor's own
-@pytest.mark.parametrize("family", FAMILIES)
-def test_compiled_layers_have_the_same_gradients(family: str) -> None:
-    _assert_alike(_gradients(family, True, 24, compiled=True), _gradients(family, False, 1))
+def test_compiled_layers_have_the_same_gradients() -> None:
+    """Llama's; `test_distributed` has Qwen3's."""
+    _assert_alike(_gradients("llama", True, 24, compiled=True), _gradients("llama", False, 1))
 
 
 def test_the_splits_above_really_differ() -> None:
