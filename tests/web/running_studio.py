@@ -66,7 +66,7 @@ class Studio:
             process
             for process in alive | set(processes_of(self.var_dir))
             if process.pid != self.process.pid
-            and all(word in " ".join(process.cmdline()) for word in words)
+            and all(word in command_of(process) for word in words)
         ]
 
     def kill(self, *words: str) -> None:
@@ -98,6 +98,14 @@ def processes_of(var_dir: Path) -> Iterator[psutil.Process]:
                 yield process
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
+
+
+def command_of(process: psutil.Process) -> str:
+    """Empty of one that has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def is_alive(process: psutil.Process) -> bool:
