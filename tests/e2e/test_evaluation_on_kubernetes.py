@@ -104,13 +104,13 @@ def test_a_killed_worker_and_an_evicted_pod_change_nothing_of_the_result(
             env=os.environ | {"VAR_DIR": str(studio.var_dir)},
             check=True,
         )
-        studio.until(lambda: len(studio.processes("celery")) >= 2)
+        studio.until(lambda: len(studio.api("/health")["workers"]) == 2)
         path = launch(studio, endpoint.url, str(folder))
         studio.until(lambda: studio.api(path)["num_scored"] >= NUM_TASKS // 2, WAIT_S)
         endpoint.answering.clear()
         studio.until(lambda: pods.names(ending=False))
         evict(pods)
-        studio.kill("celery", "--hostname", "studio@")
+        studio.kill("celery")
         endpoint.answering.set()
         studio.until(lambda: studio.api(path)["status"] in ("finished", "failed"), WAIT_S)
         results = studio.api(f"{path}/results")
