@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -141,7 +141,8 @@ def running_studio(
         left = studio.processes() if studio else list(processes_of(var_dir))
         process.kill()
         for child in left:
-            child.kill()
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         process.wait(WAIT_S)
         if studio:
             studio.browser.close()
