@@ -1,6 +1,8 @@
 """Status changes: of two who try, one succeeds; leases; what a queued run waits for."""
 
+import os
 from datetime import timedelta
+from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
@@ -12,7 +14,7 @@ from tests.web.conftest import make_worker
 from trainer.config import TrainConfig
 from webapp.runs import lifecycle
 from webapp.runs.models import Run, RunStatus, Worker
-from webapp.runs.placement import waiting_for
+from webapp.runs.placement import obstacle, waiting_for
 
 
 def status(run: Run) -> str:
@@ -166,6 +168,24 @@ def test_a_run_goes_on_where_its_folder_is(run: Run, worker: Worker) -> None:
     run.refresh_from_db()
     assert waiting_for(run).endswith("its checkpoint is on elsewhere.")
     assert lifecycle.claim(run.id, worker) is None
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="takes root to become a user who may not enter a folder"
+)
+def test_a_run_folder_that_this_user_may_not_enter_is_elsewhere(
+    run: Run, worker: Worker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "closed" / "run"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o700)
+    run.host, run.run_dir = "elsewhere", str(folder)
+    os.setresuid(65534, 65534, 0)
+    try:
+        said = obstacle(run, worker)
+    finally:
+        os.setresuid(0, 0, 0)
+    assert said == "its checkpoint is on elsewhere"
 
 
 def test_queued_runs_know_their_place(run: Run, worker: Worker, config: TrainConfig) -> None:

@@ -1,6 +1,6 @@
 """Which worker may take a queued run, and what to say while none does."""
 
-from pathlib import Path
+import os
 
 from trainer.config import HardwareConfig, SandboxConfig, parse_config
 from webapp.runs.models import Run, RunStatus, Worker
@@ -11,7 +11,8 @@ START_A_WORKER = "start one: celery -A webapp worker --queues train"
 
 def obstacle(run: Run, worker: Worker) -> str:
     """Why this worker cannot train this run; empty when it can."""
-    if run.host not in ("", worker.host) and not Path(run.run_dir).is_dir():
+    # a folder that this process may not enter is as good as none
+    if run.host not in ("", worker.host) and not os.access(run.run_dir, os.X_OK):
         return f"its checkpoint is on {run.host}"
     config = parse_config(run.config)
     return shortfall(config.hardware, worker) or no_backend(config.sandbox, worker)
