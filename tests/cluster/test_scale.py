@@ -31,6 +31,7 @@ from sandbox.labels import LABEL
 from sandbox.pool import STARTS_PER_CORE, Pool
 from sandbox.snapshot import Base
 from tests.cluster.live import Node, Pods, Request, wait_until
+from tests.cluster.namespace import sandbox_namespace
 
 pytestmark = [pytest.mark.k8s, pytest.mark.slow]
 
@@ -84,6 +85,18 @@ class NeverRun:
 
     def close(self) -> None:
         self.watch.close()
+
+
+@pytest.fixture(scope="module")
+def kubernetes_options() -> Iterator[dict[str, Any]]:
+    """A namespace of this file's own: the backends that other tests hold watch theirs meanwhile, and would be counted."""
+    with sandbox_namespace() as options:
+        yield options
+
+
+@pytest.fixture(scope="module")
+def pods(kubernetes_options: dict[str, Any]) -> Pods:
+    return Pods(Api(KubernetesOptions(namespace=str(kubernetes_options["namespace"]))))
 
 
 @pytest.fixture

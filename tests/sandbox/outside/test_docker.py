@@ -1,9 +1,5 @@
 """Tasks from outside on a Docker engine: the same grades, nothing hidden in reach, and `swebench`'s own report."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +11,9 @@ from sandbox.base import SandboxLabels
 from sandbox.docker import DockerBackend
 from sandbox.environment import Grade, grade
 from sandbox.limits import Limits, spec_of
-from sandbox.rows.patches import file_patch
 from sandbox.task import Task
 from sandbox.unpack import unpack
+from tests.images.swebench_process import predictions, run_evaluation
 from tests.sandbox.outside.conftest import LoadTaskset
 
 pytestmark = pytest.mark.docker
@@ -79,22 +75,6 @@ def test_an_image_of_an_engine_is_unpacked_for_bubblewrap(
     assert (folder / "usr" / "bin" / "git").is_file()
 
 
-WRONG = "# nothing is mended\n"
-
-
-def predictions(tasks: list[Task]) -> dict[str, str]:
-    """Instance -> patch: in turn the gold patch, one that mends nothing, one that does not apply, none."""
-    made = {}
-    for number, task in enumerate(tasks):
-        made[task.task_id.rpartition("/")[2]] = (
-            task.gold_patch,
-            file_patch("notes.py", None, WRONG),
-            task.gold_patch.replace("@@ -", "@@ -9", 1).replace("\n ", "\n  "),
-            "",
-        )[number % 4]
-    return made
-
-
 def test_our_report_equals_that_of_swebench(
     engine: str, taskset: LoadTaskset, graded, tmp_path: Path
 ) -> None:
@@ -135,30 +115,3 @@ def our_reports(tasks: list[Task], patches: dict[str, str], graded) -> dict[str,
             reports[name] = report_of(task, patches[name].encode(), grade_of.log)
             assert grade_of.reward == float(reports[name]["resolved"])
     return reports
-
-
-def run_evaluation(
-    engine: str, patches: dict[str, str], folder: Path
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`swebench`'s own, as a process: instance -> its report, and the summary of the run."""
-    from tests.images.rows import PUBLISHED
-
-    rows = [
-        {"instance_id": name, "model_patch": patch, "model_name_or_path": "studio"}
-        for name, patch in patches.items()
-    ]
-    (folder / "predictions.json").write_text(json.dumps(rows))
-    command = [sys.executable, "-m", "swebench.harness.run_evaluation", "--run_id", "equal"]
-    # All at once: it waits a quarter of a minute for each of its containers to stop.
-    command += ["--dataset_name", str(PUBLISHED / "swebench.jsonl")]
-    command += ["--max_workers", str(len(rows))]
-    command += ["--predictions_path", str(folder / "predictions.json"), "--timeout", "300"]
-    environment = {**os.environ, "DOCKER_HOST": engine, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200
-    )
-    assert done.returncode == 0, done.stderr
-    reports: dict[str, Any] = {}
-    for path in folder.glob("logs/run_evaluation/equal/studio/*/report.json"):
-        reports |= json.loads(path.read_text())
-    return reports, json.loads((folder / "studio.equal.json").read_text())
