@@ -5,7 +5,7 @@
 export VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo dev test docker-test kill-test cluster-test lint bench bench-sandbox screenshots lock clean
+.PHONY: help setup demo dev test docker-test kill-test cluster-test large-evaluation-test lint bench bench-sandbox screenshots lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -36,6 +36,10 @@ kill-test: ## kill N workers (default 200) on each backend in every phase of a s
 cluster-test: ## the sandbox on a real Kubernetes: one built and started here (root, Debian), or that of KUBECONFIG
 	@scripts/setup.sh --tests
 	@$(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -m k8s tests/sandbox tests/cluster tests/e2e $(ARGS)
+
+large-evaluation-test: ## an evaluation of N tasks x 16 scripted rollouts (default 500) through a whole studio
+	@scripts/setup.sh --tests
+	@TASKS=$(or $(N),500) $(BIN)/python -m pytest -s tests/web/test_large_evaluation.py
 
 lint: ## style, types, layers, templates, migrations
 	@scripts/lint.sh
