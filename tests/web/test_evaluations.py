@@ -238,6 +238,26 @@ def test_a_worker_takes_what_it_has_the_sandboxes_for(evaluation: Evaluation) ->
     assert lifecycle.claim(shard.id, able) is None
 
 
+def test_a_worker_starts_one_engine_at_a_time(config: EvalConfig, alice: User) -> None:
+    data = config.model_dump(mode="json")
+    data["model"]["endpoint"] = ""
+    needs_engine = parse_evaluation(data)
+    first, second = (
+        lifecycle.launch(config=needs_engine, name=name, owner=alice)
+        for name in ("base", "trained")
+    )
+    worker = make_worker("able@here", queues=["evaluate"])
+    lease = lifecycle.claim(first.shards.get().id, worker)
+    assert lease
+    assert lifecycle.claim(second.shards.get().id, worker) is None
+    told = "Waits for an engine: that of able@here is at work for the evaluation base."
+    assert lifecycle.waiting_for(second) == told
+    with_endpoint = lifecycle.launch(config=config, name="elsewhere", owner=alice)
+    assert lifecycle.claim(with_endpoint.shards.get().id, worker)
+    lifecycle.settle(first.shards.get().id, lease, EvaluationStatus.FINISHED, "")
+    assert lifecycle.claim(second.shards.get().id, worker)
+
+
 def test_a_taskset_that_is_not_there_fails_with_the_reason(config: EvalConfig, alice: User) -> None:
     data = config.model_dump(mode="json")
     data["tasks"]["taskset"] = "nowhere"

@@ -25,7 +25,7 @@ from kombu.exceptions import OperationalError
 from trainer.evaluation_config import EvalConfig
 from webapp.evaluations.models import ENDED, HELD, Evaluation, EvaluationStatus, Shard
 from webapp.runs import placement
-from webapp.runs.models import Worker
+from webapp.runs.models import Run, Worker
 from webapp.webhooks.announce import announce
 
 logger = logging.getLogger(__name__)
@@ -96,6 +96,16 @@ def claim(shard_id: int, worker: Worker | None) -> UUID | None:
     shard = Shard.objects.select_related("evaluation").filter(id=shard_id).first()
     if shard is None or (worker and obstacle(shard.evaluation, worker)):
         return None
+    with transaction.atomic():
+        if worker:
+            # Two threads of one worker are not to start an engine each.
+            Worker.objects.select_for_update().get(id=worker.id)
+            if engine_use(shard.evaluation, worker):
+                return None
+        return _take(shard_id, worker)
+
+
+def _take(shard_id: int, worker: Worker | None) -> UUID | None:
     lease = uuid4()
     taken = {
         "status": EvaluationStatus.RUNNING,
@@ -211,7 +221,23 @@ def waiting_for(evaluation: Evaluation) -> str:
     if all(obstacles.values()):
         name, why = next(iter(obstacles.items()))
         return f"Waits for a worker that can do it: {name} cannot, {why}."
+    uses = [engine_use(evaluation, worker) for worker in workers if not obstacles[worker.name]]
+    if all(uses):
+        return f"Waits for an engine: that of {uses[0]}."
     return "Waits until a worker is free."
+
+
+def engine_use(evaluation: Evaluation, worker: Worker) -> str:
+    """Which worker's engine is in use and by what, when the evaluation would start a second one there; else empty."""
+    if evaluation.parsed.model.endpoint:
+        return ""
+    for run in Run.objects.live().filter(worker=worker):
+        return f"{worker.name} is at work for the run {run.name}"
+    held = Shard.objects.filter(worker=worker, status__in=HELD).select_related("evaluation")
+    for shard in held:
+        if not shard.evaluation.parsed.model.endpoint:
+            return f"{worker.name} is at work for the evaluation {shard.evaluation.name}"
+    return ""
 
 
 def obstacle(evaluation: Evaluation, worker: Worker) -> str:
