@@ -24,6 +24,7 @@ ROOT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepswe-studio"
 BINARIES = CACHE / "kubernetes-1.20.2"
 START_TIMEOUT_S = 180
+REMOVE_TIMEOUT_S = 120
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Before the caller's own, whose python3 may be a version manager's and slow to start: each pod starts several."""
 PAUSE = "#include <signal.h>\n#include <unistd.h>\nint main(){signal(SIGCHLD,SIG_IGN);for(;;)pause();}\n"
@@ -141,9 +142,32 @@ class Cluster:
         tell([*argv, "--engine", self.node.engine])
 
     def _remove_containers(self) -> None:
-        containers = self.docker("ps", "-aq").stdout.decode().split()
-        if containers:
-            self.docker("rm", "-f", *containers)
+        """By the engine; one that does not answer any more is killed, with what runs in its containers."""
+        argv = ["docker", f"--host={self.node.engine}"]
+        try:
+            listed = subprocess.run(
+                [*argv, "ps", "-aq"], capture_output=True, check=False, timeout=REMOVE_TIMEOUT_S
+            )
+            if containers := listed.stdout.decode().split():
+                subprocess.run(
+                    [*argv, "rm", "-f", *containers],
+                    capture_output=True,
+                    check=False,
+                    timeout=REMOVE_TIMEOUT_S,
+                )
+        except subprocess.TimeoutExpired:
+            print("cluster: the engine does not answer, and is killed", flush=True)
+            self._kill_engine()
+
+    def _kill_engine(self) -> None:
+        """dockerd, the containerd and shims that it started, and every process in the node's control group."""
+        self.processes["dockerd"].kill()
+        subprocess.run(["pkill", "-KILL", "-f", f"{self.folder}/exec"], check=False)
+        for controller in self._controllers():
+            for group in (controller / self.name).rglob("cgroup.procs"):
+                for pid in group.read_text().split():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
 
     def stop(self) -> None:
         """Leave nothing: containers, processes, mounts, network, control groups, files."""
