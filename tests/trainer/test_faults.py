@@ -42,7 +42,7 @@ from trainer.events import (
     StepEnded,
     read_events,
 )
-from trainer.train import training_tasks
+from trainer.practice import training_tasks
 from trainer.weights import SHARED_MEMORY, remove_abandoned
 
 ROOT = Path(__file__).parents[2]
