@@ -96,36 +96,8 @@ class VllmEngine:
             raise EngineUnavailable(f"the engine was not back within {timeout_s:.0f} s")
         if self._closed:
             raise EngineUnavailable("the engine is closed")
-        policy_version, sent = self.policy_version, time.monotonic()
-        deadline = min(timeout_s, self.config.engine.request_timeout_s)
-        try:
-            reply = self._http.post(
-                f"{self.url}/v1/completions", json=body, timeout=max(deadline, 0.01)
-            )
-            reply.raise_for_status()
-        except httpx.TimeoutException as error:
-            if self._hangs(sent):
-                raise self._unavailable(error) from error
-            if timeout_s <= self.config.engine.request_timeout_s:
-                raise GenerationTimeout(
-                    f"no completion within the rollout's {timeout_s:.0f} s"
-                ) from error
-            raise self._unavailable(error) from error
-        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed during the request
-            raise self._unavailable(error) from error
-        self._answered = time.monotonic()
-        choice = reply.json()["choices"][0]
-        return Completion(
-            text=choice["text"],
-            token_ids=choice["token_ids"],
-            # JSON has no NaN: a model that came to nothing says null, and the update must see it
-            logprobs=[
-                math.nan if value is None else value
-                for value in choice["logprobs"]["token_logprobs"]
-            ],
-            policy_version=policy_version,
-            finish_reason="stop" if choice["finish_reason"] == "stop" else "length",
-        )
+        policy_version = self.policy_version
+        return _completion(self._sampled(body, timeout_s), policy_version)
 
     def load_weights(self, folder: Path, policy_version: int) -> None:
         self._weights, self._weights_version = folder, policy_version
@@ -170,6 +142,28 @@ class VllmEngine:
         self._ready.set()
         self._process.close()
         self._http.close()
+
+    def _sampled(self, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """The reply's one choice. Raises EngineUnavailable, and GenerationTimeout where the rollout's time is the shorter."""
+        sent, longest_s = time.monotonic(), self.config.engine.request_timeout_s
+        try:
+            reply = self._http.post(
+                f"{self.url}/v1/completions",
+                json=body,
+                timeout=max(min(timeout_s, longest_s), 0.01),
+            )
+            reply.raise_for_status()
+        except httpx.TimeoutException as error:
+            if self._hangs(sent) or timeout_s > longest_s:
+                raise self._unavailable(error) from error
+            raise GenerationTimeout(
+                f"no completion within the rollout's {timeout_s:.0f} s"
+            ) from error
+        except (httpx.HTTPError, RuntimeError) as error:  # RuntimeError: closed during the request
+            raise self._unavailable(error) from error
+        self._answered = time.monotonic()
+        choice: dict[str, Any] = reply.json()["choices"][0]
+        return choice
 
     def _push(self, folder: Path) -> None:
         self._post("/pause", params={"mode": "keep"})
@@ -270,6 +264,18 @@ def replicas_of(engine: Engine, *, settled: bool = True) -> list[VllmEngine]:
             engine.settle()
         return [replica for replica in engine.engines if isinstance(replica, VllmEngine)]
     return [engine] if isinstance(engine, VllmEngine) else []
+
+
+def _completion(choice: dict[str, Any], policy_version: int) -> Completion:
+    logprobs = choice["logprobs"]["token_logprobs"]
+    return Completion(
+        text=choice["text"],
+        token_ids=choice["token_ids"],
+        # JSON has no NaN: a model that came to nothing says null, and the update must see it
+        logprobs=[math.nan if value is None else value for value in logprobs],
+        policy_version=policy_version,
+        finish_reason="stop" if choice["finish_reason"] == "stop" else "length",
+    )
 
 
 def _command(config: TrainConfig, port: int) -> list[str]:
