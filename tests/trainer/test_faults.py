@@ -5,6 +5,7 @@ An entropy bonus and no filtering let the untaught model take real optimizer ste
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -172,7 +173,9 @@ def assert_stopped(run: Run, *, at_step: int) -> None:
 
 
 def test_a_whole_run_ends_with_every_event_in_place(make_run: MakeRun) -> None:
-    run = make_run(evaluation={"every_steps": 2, "limit": 1, "group_size": 1})
+    run = make_run(
+        evaluation={"every_steps": 2, "limit": 1, "group_size": 1}, hardware={"peak_tflops": 0}
+    )
     run.start()
     assert run.wait(START_TIMEOUT_S) == 0, run.output()
     events = run.events()
@@ -194,7 +197,9 @@ def test_a_whole_run_ends_with_every_event_in_place(make_run: MakeRun) -> None:
     for name in ("perf/mfu", "idle/engine", "idle/trainer"):
         share, whole = steps[0].metrics[name]
         assert 0 < share < whole, name
-    assert any("MFU is a share of" in e.text for e in of(LogLine, events))
+    assert any(
+        re.search("MFU is a share of .*, measured here", e.text) for e in of(LogLine, events)
+    )
     assert run.left_behind() == []
 
 
@@ -373,9 +378,10 @@ def test_vllm_dies_with_a_killed_trainer_and_is_stopped_with_a_stopped_one(
     assert orphaned_segments() <= segments
     run.start()
     run.until(lambda e: isinstance(e, Resumed))
-    run.until(lambda e: isinstance(e, RolloutStarted) and e.step == 3)
+    resumed = of(Resumed, run.events())[-1]
+    run.until(lambda e: isinstance(e, RolloutStarted) and e.seq > resumed.seq)
     run.signal(signal.SIGTERM)
-    assert_stopped(run, at_step=2)
+    assert_stopped(run, at_step=1)
     assert orphaned_segments() <= segments
 
 
