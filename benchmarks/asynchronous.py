@@ -37,10 +37,10 @@ from trainer.chat import Chat, load_prompt
 from trainer.collect import Collector
 from trainer.config import TrainConfig
 from trainer.events import EVENTS_FILE, EventWriter, Started, TurnEnded, read_events
+from trainer.practice import training_tasks
 from trainer.recipes import load_recipe
 from trainer.staleness import Ahead, staleness_metrics
 from trainer.task_stream import TaskStream
-from trainer.train import training_tasks
 from trainer.vllm_engine import VllmEngine
 
 RESULTS = Path(__file__).parent / "results"

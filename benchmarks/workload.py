@@ -7,8 +7,8 @@ from sandbox.task import load_taskset
 from trainer.chat import Chat, load_prompt
 from trainer.config import TrainConfig
 from trainer.generate import STOP
+from trainer.practice import training_tasks
 from trainer.recipes import load_recipe
-from trainer.train import training_tasks
 
 RECIPE = "starter-cpu"
 

@@ -4,10 +4,13 @@ Text and exit codes only: nothing here knows of tokens, models or rewards. Backe
 `BACKENDS`, a dict from name to dotted path, so that importing this module imports no engine's client.
 """
 
+import os
+import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from sandbox.errors import End
 
@@ -15,6 +18,17 @@ User = Literal["agent", "root"]
 
 DEFAULT_MAX_OUTPUT_BYTES = 1 << 20
 """Bytes kept of each of stdout and stderr: a test log of a large repository fits, a flood does not."""
+
+COMMAND_ENV = {
+    "PATH": "/opt/python/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+    "HOME": "/home/agent",
+    "USER": "agent",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+"""Of every command on every backend; `SandboxSpec.env` and the call's own go over it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +59,12 @@ class SandboxLabels:
     """`host:pid` of the process that holds it."""
     expires: float
     """Unix seconds after which anybody may remove it."""
+
+    @classmethod
+    def held_here(cls, *, run: str, rollout: str, for_s: float) -> Self:
+        """Of a sandbox that this process holds, for so many seconds from now."""
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        return cls(run=run, rollout=rollout, owner=owner, expires=time.time() + for_s)
 
 
 @dataclass(frozen=True, kw_only=True)

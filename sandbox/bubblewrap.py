@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sandbox import cgroups, namespaces, records, rootfs, snapshot, unpack
 from sandbox.base import (
+    COMMAND_ENV,
     DEFAULT_MAX_OUTPUT_BYTES,
     ExecResult,
     ReapReport,
@@ -34,16 +35,6 @@ from sandbox.seccomp import seccomp_filter
 
 log = logging.getLogger(__name__)
 
-PATH = "/opt/python/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-_DEFAULT_ENV = {
-    "PATH": PATH,
-    "HOME": "/home/agent",
-    "USER": "agent",
-    "LANG": "C.UTF-8",
-    "TERM": "dumb",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONUNBUFFERED": "1",
-}
 _OWN_PIDS = 4
 """Processes of bwrap itself that count against the group."""
 _GIT_TIMEOUT_S = 60.0
@@ -377,7 +368,7 @@ class BubblewrapSandbox:
                 *options,
                 *self._root,
                 *view,
-                *_settings({**_DEFAULT_ENV, **self._spec.env, **env}),
+                *_settings({**COMMAND_ENV, **self._spec.env, **env}),
             ]
             tail = ["--remount-ro", "/", "--chdir", self._spec.workdir, "--", *argv]
             return ["sh", "-c", self._launcher(), "sh", *self._disk.enter([*bwrap, *tail])]

@@ -9,7 +9,7 @@ pytest on its python3's path: `python -m sandbox.images` makes the starter's. Ou
 import os
 import secrets
 import threading
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from docker.errors import APIError, DockerException, ImageNotFound
@@ -23,7 +23,7 @@ from sandbox.docker_events import EngineEvents
 from sandbox.docker_options import container_options
 from sandbox.docker_sandbox import DockerSandbox
 from sandbox.errors import SandboxUnavailable
-from sandbox.image_base import BLANK, OUTSIDE_TESTS, files_base, image_base
+from sandbox.image_base import container_base
 from sandbox.labels import LABEL, abandoned, lease_of, recorded
 
 _API_TIMEOUT_S = 30
@@ -41,7 +41,7 @@ class DockerBackend:
         self._base_url = base_url or docker_address(os.environ)
         self._lock = threading.Lock()
         self._known: Engine | None = None
-        self._bases = Bases(self._build_base)
+        self._bases = Bases(partial(container_base, create=self._create))
         self._events = EngineEvents(self._base_url)
 
     def create(self, spec: SandboxSpec) -> DockerSandbox:
@@ -51,17 +51,6 @@ class DockerBackend:
     def hidden_files(self, spec: SandboxSpec) -> bytes:
         """See `Backend.hidden_files`. Raises SandboxUnavailable."""
         return self._bases.of(spec).hidden
-
-    def _build_base(self, spec: SandboxSpec) -> snapshot.Base:
-        # An image's repository is seen where no tmpfs lies over it.
-        seen = spec if spec.files else replace(spec, workdir=BLANK)
-        blank = self._create(seen, snapshot.Base(snapshot.pack(spec.files), b""))
-        try:
-            if spec.files:
-                return files_base(blank)
-            return image_base(blank, spec, testbed=spec.workdir, tests=OUTSIDE_TESTS)
-        finally:
-            blank.close()
 
     def _create(self, spec: SandboxSpec, base: snapshot.Base) -> DockerSandbox:
         client = self._client()

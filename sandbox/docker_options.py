@@ -23,15 +23,6 @@ GIT = "1000:65533"
 SCRATCH = "/run/deepswe"
 """Where a patch is made, out of the agent's reach, so that a full disk does not prevent it."""
 
-ENV = {
-    "PATH": "/opt/python/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
-    "HOME": "/home/agent",
-    "USER": "agent",
-    "LANG": "C.UTF-8",
-    "TERM": "dumb",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONUNBUFFERED": "1",
-}
 _INODES_PER_MIB = 64
 _SCRATCH_MIB = 64
 

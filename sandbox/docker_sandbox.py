@@ -17,7 +17,7 @@ from typing import Any
 from docker.errors import APIError, NotFound
 
 from sandbox import docker_options, docker_processes, snapshot
-from sandbox.base import DEFAULT_MAX_OUTPUT_BYTES, ExecResult, SandboxSpec, User
+from sandbox.base import COMMAND_ENV, DEFAULT_MAX_OUTPUT_BYTES, ExecResult, SandboxSpec, User
 from sandbox.docker_api import LOST, EngineApi, answering_by
 from sandbox.docker_events import EngineEvents
 from sandbox.docker_exec import Command, Ran, exec_exit_code, run_exec
@@ -196,7 +196,7 @@ class DockerSandbox:
         return Command(
             argv=["sh", "-c", _IN_FOLDER, "sh", cwd or self._spec.workdir, *argv],
             user=user,
-            env={**docker_options.ENV, **self._spec.env, **(env or {})},
+            env={**COMMAND_ENV, **self._spec.env, **(env or {})},
             stdin=stdin,
             deadline=time.monotonic() + timeout_s,
             max_output_bytes=cap,

@@ -7,7 +7,9 @@ sandbox of the image in which no agent ever was; a backend only has to say where
 lie in it. Repositories given as files are `sandbox.snapshot`'s.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Protocol
 
 from sandbox import snapshot
@@ -75,6 +77,20 @@ class Blank(Protocol):
     def run_git(self, argv: Sequence[str], stdin: bytes | None = None) -> bytes:
         """Run a trusted command in the working tree; its output. Raises SandboxUnavailable."""
         ...
+
+    def close(self) -> None: ...
+
+
+def container_base(
+    spec: SandboxSpec, create: Callable[[SandboxSpec, snapshot.Base], Blank]
+) -> snapshot.Base:
+    """The base of `spec`, made in a container of its image that `create` starts. Raises SandboxUnavailable."""
+    # An image's repository is seen where no volume lies over it.
+    seen = spec if spec.files else replace(spec, workdir=BLANK)
+    with closing(create(seen, snapshot.Base(snapshot.pack(spec.files), b""))) as blank:
+        if spec.files:
+            return files_base(blank)
+        return image_base(blank, spec, testbed=spec.workdir, tests=OUTSIDE_TESTS)
 
 
 def files_base(blank: Blank) -> snapshot.Base:

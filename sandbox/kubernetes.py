@@ -10,11 +10,12 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sandbox import kubernetes_pod, snapshot
 from sandbox.base import (
+    COMMAND_ENV,
     DEFAULT_MAX_OUTPUT_BYTES,
     ExecResult,
     ReapReport,
@@ -25,9 +26,9 @@ from sandbox.base import (
 from sandbox.bases import Bases
 from sandbox.errors import SandboxGone, SandboxUnavailable
 from sandbox.files import read_file, said, write_file
-from sandbox.image_base import BLANK, OUTSIDE_TESTS, files_base, image_base
+from sandbox.image_base import container_base
 from sandbox.kubernetes_api import Api, ApiError
-from sandbox.kubernetes_command import ENV, PodCommands
+from sandbox.kubernetes_command import PodCommands
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.kubernetes_pod import PREFIX, SCRATCH
 from sandbox.kubernetes_probe import probe
@@ -70,7 +71,7 @@ class KubernetesBackend:
         self._known: tuple[Api, PodWatch] | None = None
         self._probed = False
         self._owners: dict[str, str] = {}
-        self._bases = Bases(self._build_base)
+        self._bases = Bases(partial(container_base, create=self._create))
 
     def create(self, spec: SandboxSpec) -> "KubernetesSandbox":
         """A pod with `spec.files`, or the image's own repository, as its base commit. Raises SandboxUnavailable."""
@@ -93,17 +94,6 @@ class KubernetesBackend:
                 f"docker_image {spec.docker_image!r}: no pod in namespace "
                 f"{self.options.namespace!r}: {error}"
             ) from error
-
-    def _build_base(self, spec: SandboxSpec) -> snapshot.Base:
-        # An image's repository is seen where no volume lies over it.
-        seen = spec if spec.files else replace(spec, workdir=BLANK)
-        blank = self._create(seen, snapshot.Base(snapshot.pack(spec.files), b""))
-        try:
-            if spec.files:
-                return files_base(blank)
-            return image_base(blank, spec, testbed=spec.workdir, tests=OUTSIDE_TESTS)
-        finally:
-            blank.close()
 
     def _create(self, spec: SandboxSpec, base: snapshot.Base) -> "KubernetesSandbox":
         api, watch = self._cluster()
@@ -219,7 +209,7 @@ class KubernetesSandbox:
                 argv,
                 stdin=stdin,
                 cwd=cwd,
-                env={**ENV, **snapshot.GIT_ENV},
+                env={**COMMAND_ENV, **snapshot.GIT_ENV},
                 user=user,
                 timeout_s=_TRUSTED_TIMEOUT_S,
                 max_output_bytes=_MAX_TREE_BYTES,
@@ -261,7 +251,7 @@ class KubernetesSandbox:
             argv,
             stdin=stdin,
             cwd=cwd or self._spec.workdir,
-            env={**ENV, **self._spec.env, **(env or {})},
+            env={**COMMAND_ENV, **self._spec.env, **(env or {})},
             user=user,
             timeout_s=timeout_s,
             max_output_bytes=max_output_bytes,

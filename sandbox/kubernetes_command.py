@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from sandbox.base import ExecResult
+from sandbox.base import COMMAND_ENV, ExecResult
 from sandbox.errors import End, SandboxDestroyed, SandboxError, SandboxGone
 from sandbox.kubernetes_api import Api, ApiError
 from sandbox.kubernetes_exec import ExecRefused, Finished, run_exec
@@ -20,15 +20,6 @@ from sandbox.kubernetes_watch import PodWatch
 
 log = logging.getLogger(__name__)
 
-ENV = {
-    "PATH": "/opt/python/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
-    "HOME": "/home/agent",
-    "USER": "agent",
-    "LANG": "C.UTF-8",
-    "TERM": "dumb",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONUNBUFFERED": "1",
-}
 _CLEAN_TIMEOUT_S = 10.0
 _EXPLAIN_S = 6.0
 """How long the cluster may take to say what became of a pod whose connection broke; a node looks once a second."""
@@ -123,7 +114,7 @@ class PodCommands:
 
     def _end_processes(self, latest: float) -> bool:
         """End what a command left that was given up; False if that was not done by then."""
-        words = supervised(["true"], stdin_bytes=None, cwd="/", env=ENV, user="root")
+        words = supervised(["true"], stdin_bytes=None, cwd="/", env=COMMAND_ENV, user="root")
         try:
             done = self._exec(words, None, latest, 0)
         except ExecRefused:

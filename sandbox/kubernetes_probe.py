@@ -12,17 +12,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sandbox import kubernetes_pod
-from sandbox.base import SandboxSpec
+from sandbox.base import COMMAND_ENV, SandboxSpec
 from sandbox.errors import SandboxUnavailable
 from sandbox.files import said
 from sandbox.image_base import BLANK
 from sandbox.kubernetes_api import Api, ApiError, Json
-from sandbox.kubernetes_command import ENV, PodCommands
+from sandbox.kubernetes_command import PodCommands
 from sandbox.kubernetes_options import KubernetesOptions
 from sandbox.kubernetes_start import start_pod
 from sandbox.kubernetes_watch import PodWatch
 
-_ENV = ENV | {"PATH": f"{ENV['PATH']}:/testbed/.venv/bin"}
+_ENV = COMMAND_ENV | {"PATH": f"{COMMAND_ENV['PATH']}:/testbed/.venv/bin"}
 """Where an image's only Python is its repository's, it does."""
 _PORT = 18080
 _TIMEOUT_S = 60.0

@@ -14,10 +14,8 @@ Exit code 0 when all tasks were accepted, 1 when any was excluded, 2 when nothin
 import argparse
 import os
 import signal
-import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -180,11 +178,10 @@ def grader(backend_name: str) -> GradePatch:
     run, limits = f"validate-{uuid4()}", Limits()
 
     def grade_patch(task: Task, patch: bytes) -> Grade:
-        labels = SandboxLabels(
+        labels = SandboxLabels.held_here(
             run=run,
             rollout=str(uuid4()),
-            owner=f"{socket.gethostname()}:{os.getpid()}",
-            expires=time.time() + SANDBOX_LIFE_S,
+            for_s=SANDBOX_LIFE_S,
         )
         return grade(task, patch, backend, labels=labels, limits=limits)
 

@@ -171,17 +171,7 @@ class DockerEngine:
         with self.client() as client:
             containers = [c.name for c in client.containers.list(all=True, ignore_removed=True)]
         mounts = [mount for mount in self._mounts() if mount != f"{self.folder}/data"]
-        return [*containers, *self._processes(), *self._groups(), *mounts]
-
-    def _processes(self) -> list[str]:
-        """Shims of containers; a container's own processes cannot outlive the group they are in."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if "containerd-shim" in line and str(self.folder) in line:
-                    found.append(f"process {path.parent.name}: {line}")
-        return found
+        return [*containers, *shims_of(self.folder), *self._groups(), *mounts]
 
     def _groups(self) -> list[str]:
         parents = {
@@ -224,6 +214,17 @@ def cache_folder() -> Path:
     """Where built images are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "deepswe-studio"
+
+
+def shims_of(folder: Path) -> list[str]:
+    """Shims of containers of the engine in `folder`; a container's own processes cannot outlive the group they are in."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if "containerd-shim" in line and str(folder) in line:
+                found.append(f"process {path.parent.name}: {line}")
+    return found
 
 
 @contextmanager

@@ -198,7 +198,8 @@ def test_the_dockerfile_copies_what_there_is_and_the_builder_gets_it() -> None:
 def test_the_web_image_has_what_the_web_server_imports() -> None:
     """`webapp`, the light modules it uses, and what its settings name by path."""
     locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "locks" / "web.txt").read_text(), re.M))
-    light = ["trainer/config.py", "trainer/events.py", "sandbox/task.py", "sandbox/available.py"]
+    light = ["trainer/config.py", "trainer/config_faults.py", "trainer/config_rules.py"]
+    light += ["trainer/events.py", "sandbox/task.py", "sandbox/available.py"]
     files = [*(ROOT / "webapp").rglob("*.py"), *(ROOT / path for path in light)]
     names = {"uvicorn", "psycopg", "channels_redis", "storages", "whitenoise", "redis", "boto3"}
     for path in files:

@@ -9,6 +9,8 @@ LIGHT = (
     "trainer.alarms",
     "trainer.comparison",
     "trainer.config",
+    "trainer.config_faults",
+    "trainer.config_rules",
     "trainer.estimates",
     "trainer.evaluation_config",
     "trainer.events",

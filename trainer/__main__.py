@@ -137,7 +137,7 @@ def _announce(
         events.write(Resumed(run=started[0].run, attempt=attempt, from_step=last_step))
         return started[0].run
     from sandbox.task import load_taskset
-    from trainer.train import training_tasks
+    from trainer.practice import training_tasks
 
     identity = run_id or uuid4()
     tasks = [task.task_id for task in training_tasks(load_taskset(config.tasks.taskset), config)]

@@ -7,8 +7,6 @@ of whichever batch. A group is scored as soon as its last rollout is graded. Whi
 
 import hashlib
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -204,12 +202,12 @@ class Collector:
 
     def _attempt(self, task: Task, rollout: Rollout) -> None:
         rollout.policy_version = self.engine.policy_version
-        self._emit_started(task, rollout)
-        labels = SandboxLabels(
+        prompt = self.chat.render_prompt(self.prompt.messages(task)) if rollout.index == 0 else ""
+        self.events.write(rollout_started(rollout, prompt))
+        labels = SandboxLabels.held_here(
             run=str(self.run),
             rollout=str(rollout.id),
-            owner=f"{socket.gethostname()}:{os.getpid()}",
-            expires=time.time() + self.config.rollout.timeout_s + LEASE_MARGIN_S,
+            for_s=self.config.rollout.timeout_s + LEASE_MARGIN_S,
         )
         environment = Environment(task, self.backend, labels=labels, limits=self._limits)
         try:
@@ -255,22 +253,6 @@ class Collector:
     def _on_turn(self, rollout: Rollout, turn: Turn, policy_version: int) -> None:
         self.events.write(TurnEnded(rollout=rollout.id, policy_version=policy_version, turn=turn))
 
-    def _emit_started(self, task: Task, rollout: Rollout) -> None:
-        self.events.write(
-            RolloutStarted(
-                rollout=rollout.id,
-                group=rollout.group,
-                index=rollout.index,
-                task=rollout.task_id,
-                step=rollout.step,
-                purpose=rollout.purpose,
-                policy_version=rollout.policy_version,
-                prompt=self.chat.render_prompt(self.prompt.messages(task))
-                if rollout.index == 0
-                else "",
-            )
-        )
-
     def _emit_finished(self, rollout: Rollout) -> None:
         self.events.write(
             RolloutFinished(
@@ -295,6 +277,20 @@ class Collector:
                 reason=rollout.reason,
             )
         )
+
+
+def rollout_started(rollout: Rollout, prompt: str) -> RolloutStarted:
+    """The event; `prompt` as the model reads it, in the first of a group."""
+    return RolloutStarted(
+        rollout=rollout.id,
+        group=rollout.group,
+        index=rollout.index,
+        task=rollout.task_id,
+        step=rollout.step,
+        purpose=rollout.purpose,
+        policy_version=rollout.policy_version,
+        prompt=prompt,
+    )
 
 
 def limits_of(sandbox: SandboxConfig) -> Limits:

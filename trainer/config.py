@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sandbox.task import Difficulty
+from trainer.config_faults import ConfigError as ConfigError
+from trainer.config_faults import told
+from trainer.config_rules import broken_rules
 
 CONFIG_FILE = "config.toml"
 
@@ -20,14 +23,6 @@ Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
-
-
-class ConfigError(ValueError):
-    """A configuration is impossible: `problems` holds one (field, message) pair a fault."""
-
-    def __init__(self, problems: list[tuple[str, str]]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(f"{field}: {message}" for field, message in problems))
 
 
 class Section(BaseModel):
@@ -273,110 +268,9 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        problems = list(_impossible(self))
-        if problems:
-            raise ConfigError(problems)
+        if broken := broken_rules(self):
+            raise ConfigError(broken)
         return self
-
-
-def _impossible(c: TrainConfig) -> list[tuple[str, str]]:
-    """Every (field, message) pair that no single field can see."""
-    num_gpus = c.hardware.nodes * c.hardware.gpus_per_node
-    engine_gpus = c.engine.replicas * c.engine.tensor_parallel
-    rules = [
-        (
-            "rollout.group_size",
-            c.algorithm.baseline == "leave_one_out" and c.rollout.group_size < 2,
-            f"{c.rollout.group_size}: needs at least 2 for a leave-one-out baseline",
-        ),
-        (
-            "rollout.max_turn_tokens",
-            c.rollout.max_turn_tokens > c.rollout.max_response_tokens,
-            f"{c.rollout.max_turn_tokens}: more than max_response_tokens={c.rollout.max_response_tokens}; lower it",
-        ),
-        (
-            "engine.max_model_len",
-            c.engine.max_model_len < c.rollout.max_prompt_tokens + c.rollout.max_response_tokens,
-            f"{c.engine.max_model_len}: less than max_prompt_tokens + max_response_tokens = "
-            f"{c.rollout.max_prompt_tokens + c.rollout.max_response_tokens}; raise it",
-        ),
-        (
-            "algorithm.clip_ratio_high",
-            c.algorithm.clip_ratio_high < c.algorithm.clip_ratio_low,
-            f"{c.algorithm.clip_ratio_high}: less than clip_ratio_low={c.algorithm.clip_ratio_low}; "
-            "make it equal (symmetric) or larger",
-        ),
-        (
-            "engine.weight_sync",
-            c.engine.weight_sync == "nccl" and c.hardware.gpus_per_node == 0,
-            "nccl: needs GPUs; choose files",
-        ),
-        (
-            "engine.weight_sync",
-            c.engine.weight_sync == "nccl" and 0 < num_gpus < engine_gpus + c.hardware.ranks,
-            f"nccl: cannot link two processes on one GPU, and {c.hardware.ranks} ranks beside {engine_gpus} GPUs of engines "
-            f"are more than {num_gpus}; lower hardware.ranks_per_node, or choose files",
-        ),
-        (
-            "hardware.ranks_per_node",
-            0 < c.hardware.gpus_per_node < c.hardware.ranks_per_node,
-            f"{c.hardware.ranks_per_node}: more than gpus_per_node={c.hardware.gpus_per_node}; one a GPU at most",
-        ),
-        (
-            "engine.replicas",
-            c.hardware.gpus_per_node == 0 and c.engine.replicas * c.engine.tensor_parallel > 1,
-            f"{c.engine.replicas} x tensor_parallel={c.engine.tensor_parallel}: a CPU recipe runs one engine process",
-        ),
-        (
-            "engine.replicas",
-            0 < num_gpus < c.engine.replicas * c.engine.tensor_parallel,
-            f"{c.engine.replicas} x tensor_parallel={c.engine.tensor_parallel}: more than the {num_gpus} GPUs of "
-            "hardware.nodes x gpus_per_node; lower one of them",
-        ),
-        (
-            "engine.kind",
-            c.engine.kind == "transformers" and c.engine.replicas * c.engine.tensor_parallel > 1,
-            "transformers: generates in one process; choose vllm, or replicas = 1 and tensor_parallel = 1",
-        ),
-        (
-            "engine.weight_sync",
-            c.engine.kind == "transformers" and c.engine.weight_sync == "nccl",
-            "nccl: is vLLM's transfer, and engine.kind is transformers; choose files",
-        ),
-        (
-            "algorithm.importance_correction",
-            c.algorithm.importance_correction != "none" and c.algorithm.old_logprobs == "sampled",
-            f"{c.algorithm.importance_correction}: corrects nothing while the sampler is the old policy; "
-            'set old_logprobs = "recomputed", or none',
-        ),
-    ]
-    uncorrected = (
-        c.algorithm.old_logprobs == "recomputed" and c.algorithm.importance_correction == "none"
-    )
-    rules.append(
-        (
-            "rollout.max_staleness",
-            c.rollout.max_staleness > 0 and uncorrected,
-            f"{c.rollout.max_staleness}: nothing corrects for the age of the tokens; set "
-            'importance_correction = "tis" or "icepop", or old_logprobs = "sampled"',
-        )
-    )
-    broken = [(field, message) for field, is_broken, message in rules if is_broken]
-    return broken + _duplicates(c)
-
-
-def _duplicates(c: TrainConfig) -> list[tuple[str, str]]:
-    lists: dict[str, list[str]] = {
-        "tasks.difficulties": [*c.tasks.difficulties],
-        "tasks.only": c.tasks.only,
-        "algorithm.compact_filtering": [*c.algorithm.compact_filtering],
-        "evaluation.difficulties": [*c.evaluation.difficulties],
-    }
-    return [
-        (field, f"{values}: names one twice; name each once")
-        for field, values in lists.items()
-        if len(set(values)) < len(values)
-    ]
 
 
 def parse_config(data: dict[str, Any]) -> TrainConfig:
@@ -397,7 +291,7 @@ def parse_as(kind: type[AnyConfig], data: dict[str, Any]) -> AnyConfig:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(_problems(error, kind)) from error
+        raise ConfigError(told(error, kind)) from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -410,35 +304,3 @@ def read_toml(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([("file", f"{path}: not TOML: {error}")]) from error
-
-
-def _problems(error: ValidationError, kind: type[Section]) -> list[tuple[str, str]]:
-    problems: list[tuple[str, str]] = []
-    for fault in error.errors():
-        nested = fault.get("ctx", {}).get("error")
-        if isinstance(nested, ConfigError):
-            problems += nested.problems
-            continue
-        field = ".".join(str(part) for part in fault["loc"])
-        explained = f"not a field; {_known_fields(field, kind)}"
-        if fault["type"] != "extra_forbidden":
-            explained = _explain(fault["type"], fault["msg"], fault["input"])
-        problems.append((field, explained))
-    return problems
-
-
-def _explain(fault: str, message: str, value: Any) -> str:
-    if fault == "missing":
-        return "missing: give it a value"
-    return f"{value!r}: {message[0].lower()}{message[1:]}"
-
-
-def _known_fields(field: str, kind: type[Section]) -> str:
-    section: type[BaseModel] = kind
-    *parents, _ = field.split(".")
-    for name in parents:
-        annotation = section.model_fields[name].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            break
-        section = annotation
-    return f"known here: {', '.join(section.model_fields)}"

@@ -3,7 +3,7 @@
 A task's rewards are a list of n numbers in [0, 1], one a rollout, INFRA left out by the caller. pass@k is the unbiased
 estimator of Chen et al. (arXiv 2107.03374, equation 1). best@k is the expected reward of the rollout that a selection
 score picks from a random k of the n: the same combinatorics, summed over the score's levels; we know of no other source.
-How two evaluations compare is `trainer.comparison`'s; where scores come from, `trainer.verifiers`'.
+How two evaluations compare is `trainer.comparison`'s; where scores come from, `trainer.verify`'s.
 """
 
 import math

@@ -168,7 +168,7 @@ def open_configured(share: Share, stopping: Callable[[], bool]) -> tuple[Engine,
         return EndpointEngine(config), TextChat()
     from transformers import AutoTokenizer
 
-    from trainer.train import check_prompts
+    from trainer.practice import check_prompts
 
     as_trained = config.as_train_config()
     chat = Chat(AutoTokenizer.from_pretrained(as_trained.model.path))

@@ -9,10 +9,7 @@ Exit codes: 0 graded, 1 failed, 2 nothing can be graded, 3 stopped.
 
 import argparse
 import logging
-import os
-import socket
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,14 +22,13 @@ from sandbox.base import BACKENDS, SandboxLabels
 from sandbox.errors import Outcome, TasksetError
 from sandbox.task import Task, load_taskset
 from trainer.chat import Chat
-from trainer.collect import LEASE_MARGIN_S
+from trainer.collect import LEASE_MARGIN_S, rollout_started
 from trainer.config import ConfigError
 from trainer.endpoint import TextChat
 from trainer.evaluate import Share, evaluated_tasks, identify, only_one, run
 from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
 from trainer.evaluation_shards import Shard
 from trainer.evaluator import Evaluator, Place
-from trainer.events import RolloutStarted
 from trainer.generate import Completion, Engine, EngineUnavailable
 from trainer.predictions import Prediction, instance_of, read_predictions
 from trainer.rollout import Rollout
@@ -153,23 +149,11 @@ class Grader(Evaluator):
         super().evaluate(p for p in places if p.index < len(self.patches[p.task.task_id]))
 
     def _attempt(self, task: Task, rollout: Rollout) -> None:
-        self.events.write(
-            RolloutStarted(
-                rollout=rollout.id,
-                group=rollout.group,
-                index=rollout.index,
-                task=rollout.task_id,
-                step=rollout.step,
-                purpose=rollout.purpose,
-                policy_version=rollout.policy_version,
-                prompt="",
-            )
-        )
-        labels = SandboxLabels(
+        self.events.write(rollout_started(rollout, prompt=""))
+        labels = SandboxLabels.held_here(
             run=str(self.run),
             rollout=str(rollout.id),
-            owner=f"{socket.gethostname()}:{os.getpid()}",
-            expires=time.time() + self.config.sandbox.grading_timeout_s + LEASE_MARGIN_S,
+            for_s=self.config.sandbox.grading_timeout_s + LEASE_MARGIN_S,
         )
         rollout.patch = self.patches[rollout.task_id][rollout.index]
         rollout.outcome, rollout.termination_reason = Outcome.TASK, "finished"

@@ -27,7 +27,7 @@ from trainer.footprint import (
 from trainer.gpus import engine_gpus
 from trainer.head import TILE_TOKENS, TILE_VOCABULARY
 from trainer.machine import Machine, this_machine
-from trainer.train import evaluation_tasks, training_tasks
+from trainer.practice import evaluation_tasks, training_tasks
 
 
 @dataclass(frozen=True, kw_only=True)

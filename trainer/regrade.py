@@ -9,11 +9,8 @@ Exit codes: 0 done, 2 nothing can be graded, 3 stopped. The last line printed sa
 
 import argparse
 import logging
-import os
-import socket
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -106,11 +103,10 @@ class Regrading:
     def _grade(self, result: Result, stop: threading.Event) -> Grade | None:
         if stop.is_set():
             return None
-        labels = SandboxLabels(
+        labels = SandboxLabels.held_here(
             run=self._run,
             rollout=str(result.rollout),
-            owner=f"{socket.gethostname()}:{os.getpid()}",
-            expires=time.time() + SANDBOX_LIFE_S,
+            for_s=SANDBOX_LIFE_S,
         )
         task = self._tasks[result.task]
         return self._cache.grade(

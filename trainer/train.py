@@ -1,4 +1,4 @@
-"""The training loop of GRPO++: collect, score, update, sync, evaluate, checkpoint; it reads top to bottom.
+"""The training loop of GRPO++: collect, score, update, sync, evaluate, checkpoint; `Training.take_step` reads top to bottom.
 
 With several ranks this is the lead's part, which the others follow (`trainer.follow`). What it did is in
 `RUN_DIR/events.jsonl`; started again on the same folder, it goes on from the newest checkpoint. It deviates from DeepSWE's
@@ -9,46 +9,41 @@ release in one default: the ratio's old policy is the sampler's own log-probabil
 import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import torch
-from transformers import AutoTokenizer
 
-from sandbox.deployment import configured_backend
-from sandbox.pool import Pool
-from sandbox.task import Task, Taskset, load_taskset
 from trainer import checkpoint
-from trainer.alarm_watch import AlarmWatch
 from trainer.ceiling import find_ceiling
-from trainer.chat import Chat, Prompt, load_prompt
 from trainer.checkpoint import Progress
 from trainer.collect import Collector
 from trainer.config import ConfigError, TrainConfig
 from trainer.curriculum import resting, resting_metrics
+from trainer.equipment import Equipment, equipped
 from trainer.events import (
     CheckpointSaved,
     Evaluated,
     EventWriter,
     LogLine,
+    Metric,
     Phase,
     PhaseEnded,
     StepEnded,
     TasksResting,
 )
-from trainer.follow import load_state
-from trainer.generate import start_engine
 from trainer.metrics import rollout_metrics, step_time_metrics
-from trainer.resample import top_up
+from trainer.practice import Practice, load_practice
+from trainer.resample import Batch, top_up
 from trainer.rollout import ScoredGroup
 from trainer.staleness import Ahead, staleness_metrics
 from trainer.stop import RunStopped
+from trainer.stopwatch import Stopwatch
 from trainer.task_stream import TaskStream
-from trainer.update import update
-from trainer.weights import start_sync
+from trainer.update import UpdateResult, update
 from trainer.world import ALONE, World
 
 log = logging.getLogger(__name__)
@@ -63,182 +58,229 @@ def train(
     world: World = ALONE,
 ) -> Progress:
     """Run `config` to its last step and return where it stands. Raises RunStopped after saving a checkpoint."""
-    # 1. What is practised, and on what
     check_supported(config)
-    taskset = load_taskset(config.tasks.taskset)
-    pool = training_tasks(taskset, config)
-    held_out = evaluation_tasks(taskset, config)
-    prompt = load_prompt(config.rollout.prompt)
-    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
-    chat = Chat(tokenizer)
-    check_prompts(pool + held_out, prompt, chat, config)
+    practice = load_practice(config)
     torch.manual_seed(config.seed)
-
     ceiling = find_ceiling(config)
     events.write(LogLine(level="info", text=ceiling.sentence))
-
-    with ExitStack() as resources:
-        # 2. Policy, optimizer and engine, loaded side by side
-        watch = AlarmWatch(run_dir, events)
-        resources.callback(watch.close)
-        loader = resources.enter_context(ThreadPoolExecutor(1, "load"))
-        loading = loader.submit(load_state, config, run_dir, world)
-        backend = Pool(
-            configured_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
-        )
-        resources.callback(backend.reap, run=str(run))
-        resources.callback(backend.close)
-        backend.reap(run=str(run))
-        engine = start_engine(config, run_dir, stopping)
-        resources.callback(engine.close)
-        policy, optimizer, reference, progress = loading.result()
-        dtype = getattr(torch, config.model.dtype)
-        sync = start_sync(config.engine.weight_sync, policy, engine, dtype)
-        resources.callback(sync.close)
-        collector = Collector(
-            run=run,
-            run_dir=run_dir,
+    with equipped(config, run_dir, run, events, stopping, world) as equipment:
+        training = Training(
             config=config,
-            engine=engine,
-            chat=chat,
-            prompt=prompt,
-            backend=backend,
+            run_dir=run_dir,
+            run=run,
             events=events,
             stopping=stopping,
-            renew_weights=lambda: sync.renew(progress.policy_version),
+            practice=practice,
+            equipment=equipment,
+            peak_flops=ceiling.flops_per_s,
         )
-        resources.callback(collector.close)
+        with closing(training):
+            try:
+                training.resume()
+                while training.progress.step < config.num_steps:
+                    training.take_step()
+            except RunStopped:
+                if training.progress.step:
+                    training.save_checkpoint()
+                raise
+    return training.progress
 
-        stream = TaskStream(
-            pool=pool, config=config, cursor=progress.cursor, history=progress.history
+
+@dataclass(kw_only=True)
+class Training:
+    """A run from one step to the next; `progress` is where it stands."""
+
+    config: TrainConfig
+    run_dir: Path
+    run: UUID
+    events: EventWriter
+    stopping: Callable[[], bool]
+    practice: Practice
+    equipment: Equipment
+    peak_flops: float | None
+
+    def __post_init__(self) -> None:
+        progress = self.progress = self.equipment.progress
+        self._collector = Collector(
+            run=self.run,
+            run_dir=self.run_dir,
+            config=self.config,
+            engine=self.equipment.engine,
+            chat=self.practice.chat,
+            prompt=self.practice.prompt,
+            backend=self.equipment.backend,
+            events=self.events,
+            stopping=self.stopping,
+            renew_weights=lambda: self.equipment.sync.renew(self.progress.policy_version),
         )
-        group_size = config.rollout.group_size
-        collect = partial(collector.collect, purpose="train", group_size=group_size)
-        ahead = Ahead(
-            stream,
-            partial(collector.begin, purpose="train", group_size=group_size),
+        self._stream = TaskStream(
+            pool=self.practice.pool,
+            config=self.config,
+            cursor=progress.cursor,
+            history=progress.history,
+        )
+        group_size = self.config.rollout.group_size
+        self._ahead = Ahead(
+            self._stream,
+            partial(self._collector.begin, purpose="train", group_size=group_size),
             step=progress.step,
             drawn=progress.drawn,
-            num_steps=config.num_steps,
-            max_staleness=config.rollout.max_staleness,
+            num_steps=self.config.num_steps,
+            max_staleness=self.config.rollout.max_staleness,
         )
 
-        def save_checkpoint() -> None:
-            if progress.step in checkpoint.list_steps(run_dir):
-                return
-            with timed(events, progress.step, "checkpoint"), collector.tending():
-                folder = checkpoint.save(
-                    run_dir, policy, optimizer, progress, tokenizer, config.checkpoint.keep
-                )
-            size = round(checkpoint.size_mib(folder), 1)
-            path = folder.relative_to(run_dir).as_posix()
-            events.write(CheckpointSaved(step=progress.step, path=path, size_mib=size))
-            events.sync()
+    def close(self) -> None:
+        self._collector.close()
 
-        def evaluate(at: Progress) -> None:
-            with timed(events, at.step, "evaluate"):
-                began = time.monotonic()
-                groups = collector.collect(
-                    held_out,
-                    step=at.step,
-                    purpose="evaluation",
-                    group_size=config.evaluation.group_size,
-                )
-                events.write(evaluated(groups, at, config, time.monotonic() - began))
+    def resume(self) -> None:
+        """Catch up with a checkpoint: what the engine has is untrained until the policy's weights are pushed."""
+        if self.progress.step:
+            if self.config.tasks.rest_after_visits:
+                tell_resting(self.events, self.progress, self.config)
+            self._compare()
+        if self.progress.policy_version:
+            self._sync()
 
-        def compare() -> Progress:
-            if held_out and not progress.compared:
-                evaluate(Progress())
-            return progress._replace(compared=True)
+    def take_step(self) -> None:
+        """One batch of groups and at most one optimizer step, and what is due after it."""
+        step, began, spent = self.progress.step + 1, time.monotonic(), Stopwatch()
+        self.equipment.watch.step_began(step)
+        engine_busy_s = self._collector.engine_clock.busy_s()
 
-        try:
-            # 3. A resumed run: what the engine has is untrained until the policy's weights are pushed
-            if progress.step:
-                if config.tasks.rest_after_visits:
-                    tell_resting(events, progress, config)
-                progress = compare()
-            if progress.policy_version:
-                with timed(events, progress.step, "sync"):
-                    sync.push(progress.policy_version)
+        # 1. Groups of graded rollouts, with their advantages; those of later steps go on meanwhile
+        with spent.timing("collect"), timed(self.events, step, "rollout"):
+            collection = self._ahead.take(step)
+            groups = self._collector.finish(collection)
+            batch = self._top_up(step, groups)
 
-            while progress.step < config.num_steps:
-                step, began = progress.step + 1, time.monotonic()
-                watch.step_began(step)
-                engine_busy_s = collector.engine_clock.busy_s()
+        # 2. One optimizer step
+        with spent.timing("update"), timed(self.events, step, "update"), self._collector.tending():
+            result = self._update(step, batch)
 
-                # 4. Groups of graded rollouts, with their advantages; those of later steps go on meanwhile
-                with timed(events, step, "rollout"):
-                    collection = ahead.take(step)
-                    groups = collector.finish(collection)
-                    batch = top_up(groups, stream, config.tasks, partial(collect, step=step))
-                collected_s = time.monotonic() - began
+        # 3. What it came to
+        metrics = self._metrics(batch, max(spent.seconds["collect"], collection.seconds))
+        before, self.progress = self.progress, self._after(step, result)
+        metrics |= result.metrics | step_time_metrics(
+            step_s=time.monotonic() - began,
+            collect_s=spent.seconds["collect"],
+            update_s=spent.seconds["update"],
+            engine_busy_s=self._collector.engine_clock.busy_s() - engine_busy_s,
+            generate_s=metrics["time/generate_s"][0],
+        )
+        self._tell_step(result, metrics)
+        tell_resting(self.events, self.progress, self.config, before)
 
-                # 5. One optimizer step
-                with timed(events, step, "update"), collector.tending():
-                    result = update(
-                        policy,
-                        optimizer,
-                        batch.trained_on,
-                        config,
-                        step=step,
-                        reference=reference,
-                        stopping=stopping,
-                        peak_flops=ceiling.flops_per_s,
-                    )
-                updated_s = time.monotonic() - began - collected_s
-                metrics = rollout_metrics(batch.drawn, max(collected_s, collection.seconds))
-                metrics |= batch.metrics() | resting_metrics(stream.history, config.tasks)
-                metrics |= staleness_metrics(batch.trained_on, progress.policy_version)
-                before, progress = (
-                    progress,
-                    progress._replace(
-                        step=step,
-                        policy_version=progress.policy_version + result.updated,
-                        cursor=stream.cursor,
-                        history=stream.history,
-                        drawn=ahead.drawn,
-                    ),
-                )
-                if not result.updated:
-                    events.write(LogLine(level="warning", text=f"step {step}: {result.reason}"))
-                times = step_time_metrics(
-                    step_s=time.monotonic() - began,
-                    collect_s=collected_s,
-                    update_s=updated_s,
-                    engine_busy_s=collector.engine_clock.busy_s() - engine_busy_s,
-                    generate_s=metrics["time/generate_s"][0],
-                )
-                ended = StepEnded(
-                    step=step,
-                    policy_version=progress.policy_version,
-                    updated=result.updated,
-                    seconds=round(times["time/step_s"][0], 3),
-                    metrics=metrics | result.metrics | times,
-                )
-                events.write(ended)
-                watch.step_ended(ended)
-                tell_resting(events, progress, config, before)
-                log.info("step %d of %d ended", step, config.num_steps)
+        # 4. The untrained policy on the held-out tasks: only now, so that the first point of the
+        #    curve need not wait for it; the engine still has the untrained weights
+        self._compare()
 
-                # 6. The untrained policy on the held-out tasks: only now, so that the first point of the
-                #    curve need not wait for it; the engine still has the untrained weights
-                progress = compare()
+        # 5. The new weights go to the engine
+        if result.updated:
+            self._sync()
 
-                # 7. The new weights go to the engine
-                if result.updated:
-                    with timed(events, step, "sync"):
-                        sync.push(progress.policy_version)
+        # 6. Evaluate and save when due
+        if self.practice.held_out and self._is_due(self.config.evaluation.every_steps):
+            self._evaluate(self.progress)
+        if self._is_due(self.config.checkpoint.every_steps):
+            self.save_checkpoint()
 
-                # 8. Evaluate and save when due
-                if held_out and due(step, config.evaluation.every_steps, config.num_steps):
-                    evaluate(progress)
-                if due(step, config.checkpoint.every_steps, config.num_steps):
-                    save_checkpoint()
-        except RunStopped:
-            if progress.step:
-                save_checkpoint()
-            raise
-    return progress
+    def save_checkpoint(self) -> None:
+        """Where there is none of this step yet."""
+        step = self.progress.step
+        if step in checkpoint.list_steps(self.run_dir):
+            return
+        with timed(self.events, step, "checkpoint"), self._collector.tending():
+            folder = checkpoint.save(
+                self.run_dir,
+                self.equipment.policy,
+                self.equipment.optimizer,
+                self.progress,
+                self.practice.tokenizer,
+                self.config.checkpoint.keep,
+            )
+        size = round(checkpoint.size_mib(folder), 1)
+        path = folder.relative_to(self.run_dir).as_posix()
+        self.events.write(CheckpointSaved(step=step, path=path, size_mib=size))
+        self.events.sync()
+
+    def _top_up(self, step: int, groups: list[ScoredGroup]) -> Batch:
+        collect = partial(
+            self._collector.collect,
+            step=step,
+            purpose="train",
+            group_size=self.config.rollout.group_size,
+        )
+        return top_up(groups, self._stream, self.config.tasks, collect)
+
+    def _update(self, step: int, batch: Batch) -> UpdateResult:
+        return update(
+            self.equipment.policy,
+            self.equipment.optimizer,
+            batch.trained_on,
+            self.config,
+            step=step,
+            reference=self.equipment.reference,
+            stopping=self.stopping,
+            peak_flops=self.peak_flops,
+        )
+
+    def _after(self, step: int, result: UpdateResult) -> Progress:
+        return self.progress._replace(
+            step=step,
+            policy_version=self.progress.policy_version + result.updated,
+            cursor=self._stream.cursor,
+            history=self._stream.history,
+            drawn=self._ahead.drawn,
+        )
+
+    def _metrics(self, batch: Batch, seconds: float) -> dict[str, Metric]:
+        """Of a batch that took so long, for an update that starts from `progress`."""
+        return (
+            rollout_metrics(batch.drawn, seconds)
+            | batch.metrics()
+            | resting_metrics(self._stream.history, self.config.tasks)
+            | staleness_metrics(batch.trained_on, self.progress.policy_version)
+        )
+
+    def _tell_step(self, result: UpdateResult, metrics: dict[str, Metric]) -> None:
+        step = self.progress.step
+        if not result.updated:
+            self.events.write(LogLine(level="warning", text=f"step {step}: {result.reason}"))
+        ended = StepEnded(
+            step=step,
+            policy_version=self.progress.policy_version,
+            updated=result.updated,
+            seconds=round(metrics["time/step_s"][0], 3),
+            metrics=metrics,
+        )
+        self.events.write(ended)
+        self.equipment.watch.step_ended(ended)
+        log.info("step %d of %d ended", step, self.config.num_steps)
+
+    def _sync(self) -> None:
+        with timed(self.events, self.progress.step, "sync"):
+            self.equipment.sync.push(self.progress.policy_version)
+
+    def _compare(self) -> None:
+        """Evaluate the untrained policy, which later evaluations are compared with, where that was not done."""
+        if self.practice.held_out and not self.progress.compared:
+            self._evaluate(Progress())
+        self.progress = self.progress._replace(compared=True)
+
+    def _evaluate(self, at: Progress) -> None:
+        with timed(self.events, at.step, "evaluate"):
+            began = time.monotonic()
+            groups = self._collector.collect(
+                self.practice.held_out,
+                step=at.step,
+                purpose="evaluation",
+                group_size=self.config.evaluation.group_size,
+            )
+            seconds = time.monotonic() - began
+            self.events.write(evaluated(groups, at, self.config, seconds))
+
+    def _is_due(self, every_steps: int) -> bool:
+        return due(self.progress.step, every_steps, self.config.num_steps)
 
 
 def check_supported(config: TrainConfig) -> None:
@@ -250,54 +292,6 @@ def check_supported(config: TrainConfig) -> None:
             f"which has {hardware.gpus_per_node} GPUs"
         )
         raise ConfigError([("engine.replicas", message)])
-
-
-def training_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
-    """The run's training pool. Raises ConfigError when a named task is not there or nothing is left."""
-    pool = taskset.select(split="train", difficulties=tuple(config.tasks.difficulties))
-    if config.tasks.only:
-        names = {f"{taskset.name}/{name}" for name in config.tasks.only}
-        if unknown := names - {task.task_id for task in pool}:
-            raise ConfigError(
-                [
-                    (
-                        "tasks.only",
-                        f"{', '.join(sorted(unknown))}: not a training task of these bands",
-                    )
-                ]
-            )
-        pool = [task for task in pool if task.task_id in names]
-    if not pool:
-        message = f"{config.tasks.difficulties}: taskset {taskset.name} has no such training task"
-        raise ConfigError([("tasks.difficulties", message)])
-    return pool[: config.tasks.limit or None]
-
-
-def evaluation_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
-    """The held-out tasks of the run's evaluations; empty when it makes none."""
-    if not config.evaluation.every_steps:
-        return []
-    return taskset.select(
-        split="heldout",
-        difficulties=tuple(config.evaluation.difficulties),
-        limit=config.evaluation.limit,
-    )
-
-
-def check_prompts(tasks: list[Task], prompt: Prompt, chat: Chat, config: TrainConfig) -> None:
-    """Raises ConfigError naming the first task whose prompt is too long."""
-    limit = config.rollout.max_prompt_tokens
-    for task in tasks:
-        length = len(chat.encode_prompt(prompt.messages(task)))
-        if length > limit:
-            raise ConfigError(
-                [
-                    (
-                        "rollout.max_prompt_tokens",
-                        f"{limit}: the prompt of {task.task_id} has {length} tokens; raise it",
-                    )
-                ]
-            )
 
 
 def tell_resting(

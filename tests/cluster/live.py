@@ -14,6 +14,7 @@ import docker
 
 from sandbox.kubernetes_api import Api
 from sandbox.kubernetes_pod import PREFIX
+from tests.docker_engine import shims_of
 
 
 class Pods:
@@ -96,7 +97,12 @@ class Node:
     def traces(self) -> list[str]:
         """What there is of any pod: containers, control groups, mounts, and processes that hold a container."""
         containers = self.engine.containers.list(all=True, ignore_removed=True)
-        return [*(c.name for c in containers), *self._groups(), *self._mounts(), *self._shims()]
+        return [
+            *(c.name for c in containers),
+            *self._groups(),
+            *self._mounts(),
+            *shims_of(self.folder),
+        ]
 
     def _groups(self) -> list[str]:
         """Of pods. On a host with both versions of control groups this kubelet knows nothing of the second, which then
@@ -110,16 +116,6 @@ class Node:
         rows = (row.split()[1] for row in Path("/proc/self/mounts").read_text().splitlines())
         idle = {f"{self.folder}/images", f"{self.folder}/kubelet"}
         return [row for row in rows if row.startswith(f"{self.folder}/") and row not in idle]
-
-    def _shims(self) -> list[str]:
-        """What runs in a container cannot outlive the control group it is in."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if "containerd-shim" in line and str(self.folder) in line:
-                    found.append(f"process {path.parent.name}: {line}")
-        return found
 
 
 def _is_used(group: Path) -> bool:

@@ -3,7 +3,8 @@
     python -m tests.trainer.dies_anywhere record RUN_DIR RECORD      a run as it is, its completions written to RECORD
     python -m tests.trainer.dies_anywhere die RUN_DIR RECORD EVERY   RUN_DIR with them, killed at every EVERY-th line
 
-A line counts when it is reached for the first time, in `trainer.train` and in what it saves, hands over and schedules with.
+A line counts when it is reached for the first time, in `trainer.train` and in what it starts, saves, hands over and schedules
+with.
 The trainer is a forked copy of this process each time, which saves its start. Prints the lines at which it died.
 """
 
@@ -14,15 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import trainer.train
 from tests.trainer.recorded_rollouts import RecordedEngine
-from trainer import checkpoint, staleness, weights
+from trainer import checkpoint, equipment, staleness, train, weights
 from trainer.__main__ import run
 from trainer.config import CONFIG_FILE, load_config
 from trainer.generate import start_engine
 from trainer.world import ALONE
 
-MODULES = (trainer.train, checkpoint, weights, staleness)
+MODULES = (train, equipment, checkpoint, weights, staleness)
 FILES = {module.__file__ for module in MODULES}
 
 
@@ -50,7 +50,7 @@ def attempt(run_dir: Path, record: Path, last_line: int) -> int:
     """Exit code of the trainer in a forked copy of this process; negative: the signal that killed it."""
     if pid := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    trainer.train.start_engine = lambda *_: RecordedEngine(record)
+    equipment.start_engine = lambda *_: RecordedEngine(record)
     sys.settrace(Killer(last_line).on_call)
     os._exit(train_alone(run_dir))
 
@@ -63,7 +63,7 @@ def train_alone(run_dir: Path) -> int:
 def main() -> int:
     command, run_dir, record = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     if command == "record":
-        trainer.train.start_engine = lambda *a: RecordedEngine(record, start_engine(*a))
+        equipment.start_engine = lambda *a: RecordedEngine(record, start_engine(*a))
         return train_alone(run_dir)
     every = int(sys.argv[4])
     line = every

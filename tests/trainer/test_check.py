@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 
 from tests.trainer.conftest import MakeConfig
-from tests.trainer.test_faults import ROOT
+from tests.trainer.running_trainer import ROOT
 from trainer.check import Report, Round
 
 ROUND = Round(kl=1e-4, gap=0.01, sampled_per_s=100.0, trained_per_s=100.0, updated=True)

@@ -24,7 +24,7 @@ from tests.trainer.conftest import MakeConfig
 from tests.trainer.gradients import apart
 from tests.trainer.random_models import make_model
 from tests.trainer.ranks import CASES, Case, gradients, next_step
-from tests.trainer.test_faults import (
+from tests.trainer.running_trainer import (
     EXIT_TIMEOUT_S,
     MARK,
     ROOT,
@@ -159,9 +159,7 @@ def run(run_config: MakeConfig, tmp_path: Path) -> Iterator[Run]:
     (tmp_path / CONFIG_FILE).write_text(tomli_w.dumps(config.model_dump(mode="json")))
     run = Run(tmp_path)
     yield run
-    if run.process and run.process.poll() is None:
-        run.process.kill()
-        run.process.wait()
+    run.end()
 
 
 def test_two_ranks_are_killed_and_stopped_and_one_process_finishes(run: Run) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.faulty_run import FAULTS
-from tests.trainer.test_faults import (
+from tests.trainer.running_trainer import (
     START_TIMEOUT_S,
     Run,
     assert_gapless,
@@ -49,9 +49,7 @@ def config(run_config: MakeConfig) -> TrainConfig:
 def run(config: TrainConfig, tmp_path: Path) -> Iterator[Run]:
     started = Run(write_config(config, tmp_path / uuid4().hex), MODULE)
     yield started
-    if started.process and started.process.poll() is None:
-        started.process.kill()
-        started.process.wait()
+    started.end()
 
 
 def test_a_run_survives_every_fault_of_its_engine(run: Run) -> None:

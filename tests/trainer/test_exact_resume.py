@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.trainer.conftest import MakeConfig
-from tests.trainer.test_faults import ROOT, Run, assert_gapless, of, write_config
+from tests.trainer.running_trainer import ROOT, Run, assert_gapless, of, write_config
 from trainer.config import CONFIG_FILE
 from trainer.events import Resumed, StepEnded
 

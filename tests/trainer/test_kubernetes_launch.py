@@ -14,8 +14,7 @@ import yaml
 from sandbox.kubernetes_api import Api
 from sandbox.kubernetes_options import KubernetesOptions
 from tests.trainer.conftest import MakeConfig
-from tests.trainer.stand_in_cluster import StandInCluster, serving
-from tests.trainer.test_faults import (
+from tests.trainer.running_trainer import (
     EXIT_TIMEOUT_S,
     MARK,
     ROOT,
@@ -27,6 +26,7 @@ from tests.trainer.test_faults import (
     of,
     write_config,
 )
+from tests.trainer.stand_in_cluster import StandInCluster, serving
 from trainer import kubernetes_launch
 from trainer.config import ConfigError
 from trainer.events import Finished, Resumed, RolloutStarted, StepEnded
@@ -59,9 +59,7 @@ def run(run_config: MakeConfig, tmp_path: Path) -> Iterator[Run]:
     )
     run = Run(write_config(config, tmp_path / "run"), "trainer.kubernetes_launch")
     yield run
-    if run.process and run.process.poll() is None:
-        run.process.kill()
-        run.process.wait()
+    run.end()
 
 
 def template(run: Run) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
     python -m tests.trainer.tiny_model OUT
 
-It is a Llama like the starter model, so vLLM, transformers and the trainer load it as they load any other. Knows nothing:
-`tests.trainer.taught_model` has one that solves a task now and then.
+It is a Llama like the starter model, so vLLM, transformers and the trainer load it as they load any other. It knows nothing.
 """
 
 import sys

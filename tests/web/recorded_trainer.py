@@ -61,6 +61,7 @@ def main() -> int:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--run-id", type=UUID, required=True)
     parser.add_argument("--pace", type=float, default=0.02, help="seconds between events")
+    parser.add_argument("--linger", type=int, default=0, help="step to wait after, at first")
     parser.add_argument("--deaf", action="store_true", help="ignore SIGTERM")
     parser.add_argument("--refuse", default="", help="say this and exit with 2")
     args = parser.parse_args()
@@ -70,10 +71,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN if args.deaf else _stop)
     subprocess.Popen(["sleep", "1000"], start_new_session=True)
     config = load_config(args.run_dir / CONFIG_FILE)
-    return train(args.run_dir, args.run_id, config, args.pace)
+    return train(args.run_dir, args.run_id, config, args.pace, args.linger)
 
 
-def train(run_dir: Path, run_id: UUID, config: TrainConfig, pace: float) -> int:
+def train(run_dir: Path, run_id: UUID, config: TrainConfig, pace: float, linger: int = 0) -> int:
     first, attempt = progress(run_dir)
     writer = EventWriter(run_dir)
     step = first - 1
@@ -82,6 +83,8 @@ def train(run_dir: Path, run_id: UUID, config: TrainConfig, pace: float) -> int:
             writer.write(event)
             step = event.step if isinstance(event, CheckpointSaved) else step
             time.sleep(pace)
+            if isinstance(event, CheckpointSaved) and step == linger and attempt == 1:
+                signal.pause()
     except Stopped:
         writer.write(CheckpointSaved(step=step, path=f"checkpoints/{step}", size_mib=1.0))
         writer.write(Finished(status="stopped", reason="Stopped by a signal.", step=step))

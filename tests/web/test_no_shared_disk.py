@@ -6,9 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,9 @@ from tests.conftest import free_port, wait_for_port
 from tests.web.conftest import STAND_IN
 from tests.web.receiver import Receiver, receiving
 from tests.web.test_pages_actions import posted
-from webapp import settings
+from tests.web.web_and_worker import Side, manage, sign_in_path, until, web_and_worker
 
 BUCKET = "studio"
-WAIT_S = 120
 SIGN_UP = "from django.contrib.auth.models import User; User.objects.create_user('alice')"
 
 
@@ -80,14 +77,6 @@ def own_disk(shared: dict[str, str], folder: Path) -> dict[str, str]:
     return shared | {"HOME": str(folder), "VAR_DIR": str(folder / "var")}
 
 
-def manage(environment: dict[str, str], *arguments: str) -> str:
-    command = [sys.executable, "manage.py", *arguments]
-    shown = subprocess.run(
-        command, env=environment, cwd=settings.BASE_DIR, capture_output=True, text=True, check=True
-    )
-    return shown.stdout.strip()
-
-
 @pytest.fixture
 def site(shared: dict[str, str], tmp_path: Path) -> Iterator[httpx.Client]:
     """Alice's browser, with a web server and a worker behind it, each with a disk of its own."""
@@ -95,36 +84,13 @@ def site(shared: dict[str, str], tmp_path: Path) -> Iterator[httpx.Client]:
     manage(web, "migrate", "--verbosity", "0")
     manage(web, "load_taskset", "starter")
     manage(web, "shell", "--no-imports", "-c", SIGN_UP)
-    port = str(free_port())
-    uvicorn = ["uvicorn", "webapp.asgi:application", "--port", port, "--log-level", "warning"]
-    celery = ["celery", "--quiet", "--app", "webapp", "worker", "--pool", "threads"]
-    celery += ["--concurrency", "2", "--queues", "train,default"]
-    with ExitStack() as ending:
-        for environment, module in ((web, uvicorn), (worker, celery)):
-            process = subprocess.Popen(
-                [sys.executable, "-m", *module], env=environment, cwd=settings.BASE_DIR
-            )
-            ending.callback(process.wait, WAIT_S)
-            ending.callback(process.terminate)
-        browser = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=20
-        )
-        ending.enter_context(browser)
-        link = manage(web, "sign_in_link", "alice").splitlines()[-1]
-        until(lambda: browser.get(link.partition("8000")[2]).is_success)
+    with (
+        web_and_worker(Side(web), Side(worker), queues="train,default") as url,
+        httpx.Client(base_url=url, follow_redirects=True, timeout=20) as browser,
+    ):
+        path = sign_in_path(web, "alice")
+        until(lambda: browser.get(path).is_success)
         yield browser
-
-
-def until(holds: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        try:
-            if found := holds():
-                return found
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"not within {WAIT_S} s")
 
 
 def launch(browser: httpx.Client) -> str:

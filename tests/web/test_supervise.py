@@ -51,9 +51,9 @@ def slow(settings) -> None:
 
 
 @pytest.fixture
-def steady(settings) -> None:
-    """Some seconds from start to end."""
-    settings.TRAINER_COMMAND = [*STAND_IN, "--pace", "0.1"]
+def lingering(settings) -> None:
+    """It waits after the first step, until it is stopped or killed; started again it does not."""
+    settings.TRAINER_COMMAND = [*STAND_IN, "--linger", "1"]
 
 
 class Supervisor(threading.Thread):
@@ -144,7 +144,7 @@ def test_a_stop_saves_a_checkpoint_and_leaves_nothing(run: Run, worker: Worker) 
     assert_nothing_left(run)
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("lingering")
 def test_a_stopped_run_goes_on_from_its_checkpoint(run: Run, worker: Worker) -> None:
     supervisor = Supervisor(run, worker)
     until(run, lambda run: run.current_step >= 1)
@@ -172,7 +172,7 @@ def test_a_trainer_that_does_not_stop_is_killed(run: Run, worker: Worker, settin
     assert_nothing_left(run)
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("lingering")
 def test_a_killed_trainer_resumes(run: Run, worker: Worker) -> None:
     supervisor = Supervisor(run, worker)
     until(run, lambda run: run.current_step >= 1)

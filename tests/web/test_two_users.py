@@ -5,22 +5,18 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.conftest import free_port, leave_out
+from tests.conftest import leave_out
 from tests.web.conftest import STAND_IN
-from webapp import settings
+from tests.web.web_and_worker import Side, manage, sign_in_path, until, web_and_worker
 
 WEB, WORKER = 20001, 20002
-WAIT_S = 150
 SET_UP = """
 from django.contrib.auth.models import User
 from webapp.api.models import ApiToken
@@ -73,44 +69,18 @@ def environment(var_dir: Path, database_url: str, redis_url: str, python: str) -
     }
 
 
-def manage(environment: dict[str, str], *arguments: str) -> str:
-    command = [sys.executable, "manage.py", *arguments]
-    shown = subprocess.run(
-        command, env=environment, cwd=settings.BASE_DIR, capture_output=True, text=True, check=True
-    )
-    return shown.stdout.strip().splitlines()[-1] if shown.stdout.strip() else ""
-
-
 @pytest.fixture
 def site(environment: dict[str, str], python: str) -> Iterator[httpx.Client]:
     """Both at work, and a script of alice's."""
     manage(environment, "migrate", "--verbosity", "0")
     token = manage(environment, "shell", "--no-imports", "-c", SET_UP)
-    port = str(free_port())
-    uvicorn = ["uvicorn", "webapp.asgi:application", "--port", port, "--log-level", "warning"]
-    celery = ["celery", "--quiet", "--app", "webapp", "worker", "--pool", "threads"]
-    celery += ["--concurrency", "2", "--queues", "train"]
-    with ExitStack() as ending:
-        for user, module in ((WEB, uvicorn), (WORKER, celery)):
-            command = [*run_as(user), python, "-m", *module]
-            process = subprocess.Popen(command, env=environment, cwd=settings.BASE_DIR)
-            ending.callback(process.wait, WAIT_S)
-            ending.callback(process.terminate)
-        headers = {"authorization": f"Bearer {token}"}
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=10)
-        yield ending.enter_context(client)
-
-
-def until(holds: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        try:
-            if found := holds():
-                return found
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"not within {WAIT_S} s")
+    web, worker = (Side(environment, [*run_as(user), python]) for user in (WEB, WORKER))
+    headers = {"authorization": f"Bearer {token}"}
+    with (
+        web_and_worker(web, worker, queues="train") as url,
+        httpx.Client(base_url=url, headers=headers, timeout=10) as client,
+    ):
+        yield client
 
 
 def test_the_web_user_shows_what_it_cannot_read(
@@ -133,11 +103,6 @@ def test_the_web_user_shows_what_it_cannot_read(
     rollout = site.get(f"{path}/rollouts?purpose=train").json()["rollouts"][0]
     assert len(site.get(f"/api/rollouts/{rollout['id']}").json()["turns"]) == 2
     assert site.get(f"{path}/events").json()["events"][-1]["type"] == "finished"
-    sign_in(site, environment)
+    assert site.get(sign_in_path(environment, "alice")).status_code == 302
     assert site.get(f"/runs/{run['id']}/").status_code == 200
     assert "1 test, reward" in site.get(f"/rollouts/{rollout['id']}/tests/").text
-
-
-def sign_in(site: httpx.Client, environment: dict[str, str]) -> None:
-    link = manage(environment, "sign_in_link", "alice")
-    assert site.get(link.partition("8000")[2]).status_code == 302

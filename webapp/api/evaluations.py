@@ -13,7 +13,8 @@ from pydantic import ConfigDict, Field
 from trainer.config import ConfigError
 from trainer.evaluation_config import load_evaluation_recipe
 from webapp.api.idempotency import PARAMETER, idempotent
-from webapp.api.runs import EventsOut, ProblemsOut
+from webapp.api.problems import ProblemsOut, refusal
+from webapp.api.runs import EventsOut
 from webapp.evaluations import lifecycle
 from webapp.evaluations.models import Evaluation, EvaluationStatus, ShardEvent
 from webapp.evaluations.overview import Progress, summary_of
@@ -179,8 +180,7 @@ def launch(request: HttpRequest, payload: EvaluationIn) -> Status[Any]:
     try:
         config = load_evaluation_recipe(payload.recipe, payload.changes)
     except ConfigError as error:
-        found = [{"field": field, "message": message} for field, message in error.problems]
-        return Status(422, {"problems": found})
+        return refusal(error)
     evaluation = lifecycle.launch(
         config=config,
         name=payload.name or payload.recipe,

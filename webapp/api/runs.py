@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from trainer.config import ConfigError, TrainConfig
 from trainer.recipes import load_recipe
 from webapp.api.idempotency import PARAMETER, idempotent
+from webapp.api.problems import ProblemsOut, refusal
 from webapp.runs import feed, lifecycle
 from webapp.runs.models import Run, RunStatus
 from webapp.runs.placement import waiting_for
@@ -84,30 +85,6 @@ class CloneIn(Schema):
 
     name: str = Field("", max_length=120)
     changes: dict[str, Any] = {}
-
-
-class Problem(Schema):
-    field: str
-    message: str
-
-
-class ProblemsOut(Schema):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "problems": [
-                        {
-                            "field": "rollout.group_size",
-                            "message": "1: needs at least 2 for a leave-one-out baseline",
-                        }
-                    ]
-                }
-            ]
-        }
-    )
-
-    problems: list[Problem]
 
 
 class EventsOut(Schema):
@@ -207,8 +184,7 @@ def _launch(
     try:
         config = configure()
     except ConfigError as error:
-        found = [{"field": field, "message": message} for field, message in error.problems]
-        return Status(422, {"problems": found})
+        return refusal(error)
     owner = request.user if request.user.is_authenticated else None
     run = lifecycle.launch(
         config=config, name=name or config.recipe, owner=owner, cloned_from=cloned_from

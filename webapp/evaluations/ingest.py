@@ -48,18 +48,13 @@ def _write(
         unread = Shard.objects.filter(id=shard.id, ingest_offset=shard.ingest_offset)
         if unread.update(ingest_offset=offset, last_seq=last.seq) != 1:
             return False
-        ShardEvent.objects.bulk_create(_row(shard, event) for _, event in batch)
+        ShardEvent.objects.bulk_create(ShardEvent.of(event, shard=shard) for _, event in batch)
         for _, event in batch:
             project(event, shard)
         for rollout in Rollout.objects.filter(id__in=files).only("files"):
             rollout.files |= files[rollout.id]
             rollout.save(update_fields=["files"])
     return True
-
-
-def _row(shard: Shard, event: AnyEvent) -> ShardEvent:
-    payload = event.model_dump(mode="json", exclude={"seq", "time", "type"})
-    return ShardEvent(shard=shard, seq=event.seq, time=event.time, type=event.type, payload=payload)
 
 
 def restore(shard: Shard, folder: Path, host: str) -> None:

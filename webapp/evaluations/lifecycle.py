@@ -14,18 +14,17 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from celery import current_app
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from trainer.evaluation_config import EvalConfig
 from webapp.evaluations.models import ENDED, HELD, Evaluation, EvaluationStatus, Shard
 from webapp.runs import placement
 from webapp.runs.models import Run, Worker
+from webapp.wake import wake
 from webapp.webhooks.announce import announce
 
 logger = logging.getLogger(__name__)
@@ -163,10 +162,7 @@ def reap() -> None:
 
 def send(shard_id: int) -> None:
     """Ask the workers to look at a shard. Lost or late messages do no harm: `reap` sends again."""
-    try:
-        current_app.send_task("evaluations.run_shard", [shard_id], expires=30)
-    except (OperationalError, OSError) as error:
-        logger.warning("shard %s: broker unreachable: %s", shard_id, error)
+    wake("evaluations.run_shard", shard_id)
 
 
 def settle_whole(evaluation_id: UUID) -> None:

@@ -5,7 +5,7 @@ the reading of events in `ingest`.
 """
 
 import uuid
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from trainer.evaluation_config import EvalConfig, parse_evaluation
 from webapp.rollouts.models import Rollout, RolloutQuerySet
+from webapp.runs.event_rows import EventRow
 from webapp.runs.models import Worker
 
 
@@ -125,27 +126,16 @@ class Shard(models.Model):
         return f"{self.number}/{self.total} of {self.evaluation_id}"
 
 
-class ShardEvent(models.Model):
-    """One line of a shard's event file, as it was."""
+class ShardEvent(EventRow):
+    """One line of a shard's event file."""
 
     shard = models.ForeignKey(Shard, on_delete=models.CASCADE, related_name="events")
-    seq = models.BigIntegerField()
-    time = models.DateTimeField()
-    type = models.CharField(max_length=20)
-    payload = models.JSONField()
-    """The event without seq, time and type."""
 
-    class Meta:
+    class Meta(EventRow.Meta):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["shard", "seq"], name="shard_event_once")
         ]
         indexes: ClassVar = [models.Index(fields=["shard", "type", "seq"])]
-        ordering: ClassVar = ["seq"]
 
     def __str__(self) -> str:
         return f"{self.shard_id} #{self.seq} {self.type}"
-
-    @property
-    def as_written(self) -> dict[str, Any]:
-        """The event as `trainer.events` defines it."""
-        return {"seq": self.seq, "time": self.time.isoformat(), "type": self.type, **self.payload}

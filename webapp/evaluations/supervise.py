@@ -124,7 +124,7 @@ def conclude(shard: Shard, folder: Path, lease: UUID, code: int, shutdown: threa
     if shutdown.is_set() and cut_short and lifecycle.requeue(shard.id, lease, reason):
         return
     if ended is None or code == 2:
-        words = watched.last_words(folder)
+        words = processes.last_words(folder)
         reason = f"Its process ended with exit code {code}: {words}"
         lifecycle.settle(shard.id, lease, EvaluationStatus.FAILED, reason)
     else:

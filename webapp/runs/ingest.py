@@ -65,18 +65,13 @@ def _write(run: Run, batch: list[tuple[int, AnyEvent]], files: dict[UUID, dict[s
         )
         if moved != 1:
             return False
-        Event.objects.bulk_create(_row(run, event) for _, event in batch)
+        Event.objects.bulk_create(Event.of(event, run=run) for _, event in batch)
         for _, event in batch:
             project(event, run)
         for rollout, names in files.items():
             Rollout.objects.filter(id=rollout).update(files=names)
         run.save(update_fields=PROJECTED)
     return True
-
-
-def _row(run: Run, event: AnyEvent) -> Event:
-    payload = event.model_dump(mode="json", exclude={"seq", "time", "type"})
-    return Event(run=run, seq=event.seq, time=event.time, type=event.type, payload=payload)
 
 
 def _tell(run_id: UUID, last_seq: int) -> None:

@@ -15,17 +15,16 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from celery import current_app
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from trainer.config import TrainConfig
 from webapp.runs import placement
 from webapp.runs.models import ENDED_STATUSES, LIVE_STATUSES, Run, RunStatus, Worker
+from webapp.wake import wake
 from webapp.webhooks.announce import announce
 
 logger = logging.getLogger(__name__)
@@ -172,10 +171,7 @@ def _announce_end(run: Run) -> None:
 
 def send(run_id: UUID) -> None:
     """Ask the workers to look at a run. Lost or late messages do no harm: `reap` sends again."""
-    try:
-        current_app.send_task("runs.train_run", [str(run_id)], expires=30)
-    except (OperationalError, OSError) as error:
-        logger.warning("run %s: broker unreachable, asked again later: %s", run_id, error)
+    wake("runs.train_run", run_id)
 
 
 def reap() -> None:

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from trainer.config import TrainConfig, parse_config
 from trainer.recipes import merge
+from webapp.runs.event_rows import EventRow
 
 
 class RunStatus(models.TextChoices):
@@ -147,28 +148,17 @@ class Run(models.Model):
         return parse_config(merge(self.config, changes))
 
 
-class Event(models.Model):
-    """One line of the run's event file, as it was."""
+class Event(EventRow):
+    """One line of the run's event file."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
-    seq = models.BigIntegerField()
-    time = models.DateTimeField()
-    type = models.CharField(max_length=20)
-    payload = models.JSONField()
-    """The event without seq, time and type."""
 
-    class Meta:
+    class Meta(EventRow.Meta):
         constraints: ClassVar = [models.UniqueConstraint(fields=["run", "seq"], name="event_once")]
         indexes: ClassVar = [models.Index(fields=["run", "type", "seq"])]
-        ordering: ClassVar = ["seq"]
 
     def __str__(self) -> str:
         return f"{self.run_id} #{self.seq} {self.type}"
-
-    @property
-    def as_written(self) -> dict[str, Any]:
-        """The event as `trainer.events` defines it."""
-        return {"seq": self.seq, "time": self.time.isoformat(), "type": self.type, **self.payload}
 
 
 class Step(models.Model):

@@ -100,9 +100,9 @@ def sweep(run_id: UUID) -> None:
         psutil.wait_procs(marked, timeout=1)
 
 
-def last_words(run_dir: Path) -> str:
-    """The last line that the trainer printed, for people."""
-    path = run_dir / OUTPUT_FILE
+def last_words(folder: Path) -> str:
+    """The last line that the process of this folder printed, for people."""
+    path = folder / OUTPUT_FILE
     lines = path.read_text(errors="replace").split("\n") if path.exists() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 

@@ -15,12 +15,11 @@ from webapp.runs import processes
 
 POLL_S = 0.5
 RENEW_S = 5.0
-OUTPUT_FILE = "output.log"
 
 
 def start(command: Sequence[str], folder: Path, mark: UUID) -> subprocess.Popen[bytes]:
-    """The process, in a session of its own and marked as this row's; what it prints goes to OUTPUT_FILE."""
-    with (folder / OUTPUT_FILE).open("wb") as output:
+    """The process, in a session of its own and marked as this row's; what it prints goes to `processes.OUTPUT_FILE`."""
+    with (folder / processes.OUTPUT_FILE).open("wb") as output:
         return subprocess.Popen(
             command,
             cwd=settings.BASE_DIR,
@@ -59,9 +58,3 @@ def watch(
             elif time.monotonic() - asked_at > grace_s:
                 process.kill()
     return True
-
-
-def last_words(folder: Path) -> str:
-    """The last line that it printed, for people."""
-    lines = (folder / OUTPUT_FILE).read_text(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

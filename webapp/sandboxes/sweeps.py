@@ -15,15 +15,14 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from celery import current_app
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from webapp.runs.models import Worker
 from webapp.sandboxes.models import Sweep, SweepStatus
+from webapp.wake import wake
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +54,7 @@ def request(*, removes: bool, owner: User | AnonymousUser | None) -> Sweep | Non
 
 def send(sweep_id: UUID) -> None:
     """Ask the workers to look at it. Lost or late messages do no harm: `keep_up` sends again."""
-    try:
-        current_app.send_task("sandboxes.sweep", [str(sweep_id)], expires=30)
-    except (OperationalError, OSError) as error:
-        logger.warning("sweep %s: broker unreachable: %s", sweep_id, error)
+    wake("sandboxes.sweep", sweep_id)
 
 
 def run(sweep_id: UUID) -> None:

@@ -65,7 +65,7 @@ def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None
     if shutdown.is_set() and cut_short and validations.requeue(validation_id, lease, reason):
         return
     if last is None:
-        words = watched.last_words(folder)
+        words = processes.last_words(folder)
         reason = f"Its process ended with exit code {process.returncode}: {words}"
         validations.settle(validation_id, lease, ValidationStatus.FAILED, reason)
     else:

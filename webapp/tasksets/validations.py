@@ -14,13 +14,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from celery import current_app
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from webapp.tasksets.models import Taskset, Validation, ValidationStatus
+from webapp.wake import wake
 
 logger = logging.getLogger(__name__)
 
@@ -116,10 +115,7 @@ def reap() -> None:
 
 def send(validation_id: UUID) -> None:
     """Ask the workers to look at it. Lost or late messages do no harm: `reap` sends again."""
-    try:
-        current_app.send_task("tasksets.validate", [str(validation_id)], expires=30)
-    except (OperationalError, OSError) as error:
-        logger.warning("validation %s: broker unreachable: %s", validation_id, error)
+    wake("tasksets.validate", validation_id)
 
 
 def _ended(status: ValidationStatus, reason: str) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from celery import current_app
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
+from webapp.wake import wake
 from webapp.webhooks import destination
 from webapp.webhooks.models import Delivery, DeliveryStatus, Webhook
 from webapp.webhooks.signature import signed_headers
@@ -42,10 +41,7 @@ MAX_SENT_AGAIN = 200
 
 def send(delivery_id: UUID) -> None:
     """Ask a worker to deliver it. Lost or late messages do no harm: `reap` sends again."""
-    try:
-        current_app.send_task("webhooks.deliver", [str(delivery_id)], expires=30)
-    except (OperationalError, OSError) as error:
-        logger.warning("delivery %s: broker unreachable, asked again later: %s", delivery_id, error)
+    wake("webhooks.deliver", delivery_id)
 
 
 def deliver(delivery_id: UUID) -> None:
