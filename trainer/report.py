@@ -17,12 +17,13 @@ from sandbox.errors import TasksetError
 from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError
 from trainer.evaluation_config import EvalConfig, parse_evaluation
+from trainer.methods import methods
 from trainer.reports.markdown import markdown
 from trainer.reports.r2e import write_trajectories
 from trainer.reports.swebench import write_run
 from trainer.reports.table import write_table
 from trainer.results import Result, read_header, read_results
-from trainer.scores import verified
+from trainer.scores import read_every_score, worth
 from trainer.summary import Summary, summarize
 
 
@@ -40,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     results = read_results(options.eval_dir)
     out.mkdir(parents=True, exist_ok=True)
-    text = markdown(config, summary_of(results, tasks), verified(options.eval_dir, results))
+    scores = read_every_score(options.eval_dir)
+    verified = [worth(name, known, results) for name, known in scores.items()]
+    chosen = methods([result.row for result in results], scores)
+    text = markdown(config, summary_of(results, tasks), verified, chosen)
     (out / "report.md").write_text(text)
     write_table(out / "results.parquet", results, tasks)
     write_trajectories(out / "trajectories.jsonl", results, tasks, config)

@@ -14,10 +14,12 @@ from trainer.config import ConfigError
 from trainer.evaluation_config import load_evaluation_recipe
 from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.api.runs import EventsOut, ProblemsOut
+from webapp.assessments.selection import curves_of
 from webapp.evaluations import lifecycle
 from webapp.evaluations.models import Evaluation, EvaluationStatus, ShardEvent
 from webapp.evaluations.overview import Progress, summary_of
 from webapp.evaluations.predictions import predictions
+from webapp.rollouts.models import Rollout
 
 router = Router(tags=["evaluations"])
 
@@ -145,10 +147,19 @@ class ResultOut(Schema):
     seconds: float
     grade_s: float
     reason: str
+    scores: dict[str, float]
+    """By verifier."""
+
+    @staticmethod
+    def resolve_scores(row: Rollout) -> dict[str, float]:
+        return {score.verifier.name: score.value for score in row.scores.all()}
 
 
 class ResultsOut(Schema):
-    """`curves` has pass@k and best@k for k = 1, 2, ...; `results` are the rollouts in the order of tasks and indices."""
+    """`curves` has pass@k, and best@k by method and verifier, for k = 1, 2, ...
+
+    `results` are the rollouts in the order of tasks and indices.
+    """
 
     pass_at_1: EstimateOut | None
     curves: dict[str, list[float]]
@@ -208,13 +219,13 @@ def read_results(
     evaluation = _evaluation(evaluation_id)
     summary = summary_of(evaluation)
     rollouts = evaluation.counted_rollouts().defer("patch", "tests", "files")
-    rollouts = rollouts.order_by("task", "index")
+    rollouts = rollouts.prefetch_related("scores__verifier").order_by("task", "index")
     if task:
         rollouts = rollouts.filter(task=task)
     found = summary.pass_1
     return {
         "pass_at_1": found and found._asdict() | found.interval._asdict(),
-        "curves": summary.curves,
+        "curves": curves_of(evaluation),
         "endings": summary.endings,
         "flags": summary.flags,
         "results": rollouts[offset : offset + limit],

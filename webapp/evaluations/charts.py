@@ -1,6 +1,7 @@
 """An evaluation's summary to Plotly figures. Pure, in the manner of `webapp.runs.charts`."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain, cycle
 from typing import Any
 
 from trainer.summary import PASS, Part, Summary
@@ -11,13 +12,15 @@ CURVES = Chart(
 )
 ENDINGS = Chart("endings", "Ended by", "rollouts by termination reason")
 PARTS = Chart("parts", "pass@1 by part", "95 % intervals, clustered by task")
-COLOURS = ("var(--ink)", "var(--series-2)", "var(--series-3)", "var(--series-4)")
+COLOURS = ("var(--ink)", *(f"var(--series-{number})" for number in (6, 2, 3, 1, 4, 5)))
+"""One after the other, and again from the second: the first is pass@k's."""
 MAX_PARTS = 24
 
 
-def figures(summary: Summary) -> dict[str, Figure]:
+def figures(summary: Summary, lines: Mapping[str, Sequence[float]]) -> dict[str, Figure]:
+    """`lines` are pass@k and best@k by method."""
     return {
-        CURVES.name: curves(summary.curves),
+        CURVES.name: curves(lines),
         ENDINGS.name: endings(summary.endings),
         PARTS.name: parts(shown_parts(summary)),
     }
@@ -35,6 +38,7 @@ def shown_parts(summary: Summary) -> list[Part]:
 
 
 def curves(values: Mapping[str, Sequence[float]]) -> Figure:
+    colours = chain(COLOURS, cycle(COLOURS[1:]))
     traces = [
         {
             "type": "scatter",
@@ -45,7 +49,7 @@ def curves(values: Mapping[str, Sequence[float]]) -> Figure:
             "line": {"color": colour, "width": 1.8},
             "marker": {"size": 5, "color": colour},
         }
-        for colour, (name, line) in zip(COLOURS, values.items(), strict=False)
+        for colour, (name, line) in zip(colours, values.items(), strict=False)
         if line
     ]
     x = {"title": {"text": "k"}, "tickformat": "d", "dtick": 1 if _longest(values) < 20 else None}

@@ -73,7 +73,17 @@ def request_stop(evaluation: Evaluation, by: str) -> bool:
 
 
 def resume(evaluation: Evaluation) -> bool:
-    """Queue stopped and failed shards again, and finished ones with rollouts without a score. False when there are none."""
+    """Queue stopped and failed shards again, and finished ones with rollouts without a score.
+
+    False when there are none, or while an assessment reads what is there.
+    """
+    with transaction.atomic():
+        # an assessment is begun under the same lock
+        Evaluation.objects.select_for_update().get(pk=evaluation.pk)
+        return not evaluation.assessments.under_way().exists() and _queue_again(evaluation)
+
+
+def _queue_again(evaluation: Evaluation) -> bool:
     again = evaluation.shards.filter(status__in=ENDED)
     if _is_complete(evaluation):
         again = again.exclude(status=EvaluationStatus.FINISHED)

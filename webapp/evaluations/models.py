@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.urls import reverse
 from django.utils import timezone
 
 from trainer.evaluation_config import EvalConfig, parse_evaluation
@@ -59,6 +60,9 @@ class Evaluation(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("evaluations:evaluation", args=[self.pk])
 
     @property
     def is_live(self) -> bool:

@@ -3,13 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.core.paginator import Page, Paginator
 from django.db.models.functions import MD5, Length
 from django.http import QueryDict
 
+from trainer.scores import UNKNOWN
 from trainer.selection import Patch, agreement_votes, shortest_patch_scores
+from trainer.summary import SHORTEST, VOTE
+from webapp.assessments.scores import scores_of
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.overview import solve_rates, task_ids
 from webapp.rollouts.models import Rollout
@@ -25,13 +29,22 @@ SHOWN = {
 }
 
 
+class Choice(NamedTuple):
+    """The rollout that a rule picks of all."""
+
+    rule: str
+    rollout: Rollout | None
+    score: float | None = None
+    """Of a verifier."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
     task: str
     rate: float | None
     rollouts: list[Rollout]
-    chosen: list[tuple[str, Rollout | None]]
-    """(selection rule, the rollout that it picks of all)."""
+    chosen: list[Choice]
+    """By each rule, in the same order in every row."""
 
 
 def page_of_tasks(evaluation: Evaluation, query: QueryDict) -> "tuple[Page[Any], list[TaskRow]]":
@@ -44,8 +57,8 @@ def page_of_tasks(evaluation: Evaluation, query: QueryDict) -> "tuple[Page[Any],
         wanted.sort(key=lambda task: -rates.get(task, -1))
     page = Paginator(wanted, PAGE_SIZE).get_page(query.get("page"))
     names = list(page.object_list)
-    rollouts = _rollouts(evaluation, names)
-    return page, [_row(task, rates.get(task), rollouts.get(task, [])) for task in names]
+    rollouts, scores = _rollouts(evaluation, names), scores_of(evaluation)
+    return page, [_row(task, rates.get(task), rollouts.get(task, []), scores) for task in names]
 
 
 def _is_wanted(task: str, rates: dict[str, float], query: QueryDict) -> bool:
@@ -72,13 +85,22 @@ def _rollouts(evaluation: Evaluation, tasks: Sequence[str]) -> dict[str, list[Ro
     return found
 
 
-def _row(task: str, rate: float | None, rollouts: list[Rollout]) -> TaskRow:
+def _row(
+    task: str,
+    rate: float | None,
+    rollouts: list[Rollout],
+    scores: dict[str, dict[UUID, float]],
+) -> TaskRow:
     scored = [rollout for rollout in rollouts if rollout.reward is not None]
     return TaskRow(
         task=task,
         rate=rate,
         rollouts=rollouts,
-        chosen=[("vote", _voted(scored)), ("shortest patch", _shortest(scored))],
+        chosen=[
+            Choice(SHORTEST, _shortest(scored)),
+            Choice(VOTE, _voted(scored)),
+            *(_likeliest(name, scored, known) for name, known in scores.items()),
+        ],
     )
 
 
@@ -98,3 +120,9 @@ def _voted(scored: list[Rollout]) -> Rollout | None:
 def _shortest(scored: list[Rollout]) -> Rollout | None:
     scores = shortest_patch_scores(_patches(scored))
     return scored[scores.index(max(scores))] if scores else None
+
+
+def _likeliest(name: str, scored: list[Rollout], known: dict[UUID, float]) -> Choice:
+    """Of equal scores the first; one without a score last."""
+    best = max(scored, key=lambda rollout: known.get(rollout.pk, UNKNOWN), default=None)
+    return Choice(name, best, known.get(best.pk) if best else None)

@@ -12,6 +12,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from trainer.config import ConfigError
 from trainer.evaluation_config import evaluation_recipes, load_evaluation_recipe
+from trainer.methods import RANDOM
+from webapp.assessments.panel import panel
+from webapp.assessments.selection import curves_of
 from webapp.evaluations import charts, lifecycle
 from webapp.evaluations.comparisons import compare
 from webapp.evaluations.forms import EvaluationForm
@@ -59,8 +62,9 @@ def evaluation_page(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
     context = {
         **_header(request, evaluation),
         **_tasks(request, evaluation),
+        **panel(request, evaluation),
         "charts": charts.charts_of(summary),
-        "figures": charts.figures(summary),
+        "figures": charts.figures(summary, curves_of(evaluation)),
         "others": others,
     }
     return render(request, "evaluations/evaluation.html", context)
@@ -77,8 +81,9 @@ def evaluation_tasks(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
 
 
 def evaluation_figures(request: HttpRequest, evaluation_id: UUID) -> JsonResponse:
-    summary = summary_of(_evaluation(evaluation_id))
-    return JsonResponse({"figures": charts.figures(summary)})
+    evaluation = _evaluation(evaluation_id)
+    found = charts.figures(summary_of(evaluation), curves_of(evaluation))
+    return JsonResponse({"figures": found})
 
 
 def comparison_page(request: HttpRequest) -> HttpResponse:
@@ -157,6 +162,7 @@ def _header(request: HttpRequest, evaluation: Evaluation) -> dict[str, Any]:
     return {
         "evaluation": evaluation,
         "summary": summary_of(evaluation),
+        "curves": {name: line for name, line in curves_of(evaluation).items() if name != RANDOM},
         "wanted": progress.wanted(evaluation),
         "num_scored": progress.num_scored(evaluation),
         "shards": list(evaluation.shards.select_related("worker")),
@@ -167,7 +173,13 @@ def _header(request: HttpRequest, evaluation: Evaluation) -> dict[str, Any]:
 
 def _tasks(request: HttpRequest, evaluation: Evaluation) -> dict[str, Any]:
     page, rows = page_of_tasks(evaluation, request.GET)
-    return {"evaluation": evaluation, "page": page, "task_rows": rows, "shown": SHOWN.items()}
+    return {
+        "evaluation": evaluation,
+        "page": page,
+        "task_rows": rows,
+        "rules": [choice.rule for choice in rows[0].chosen] if rows else [],
+        "shown": SHOWN.items(),
+    }
 
 
 def _form(request: HttpRequest) -> EvaluationForm:
