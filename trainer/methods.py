@@ -4,22 +4,31 @@ A method's values are task -> best@k for k = 1..n. Two methods are compared at t
 same rollouts, by the paired bootstrap over tasks. A random choice is the baseline: pass@1, whatever k is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
+from sandbox.counts import Counts
 from trainer.comparison import Difference, bootstrap_difference
-from trainer.estimates import best_by_score, best_by_vote
+from trainer.estimates import best_at_k_by_rule, best_by_score, best_by_vote
 from trainer.scores import UNKNOWN
-from trainer.selection import Patch, agreement_votes, shortest_patch_scores
+from trainer.selection import HYBRIDS, Patch, Rule, agreement_votes, shortest_patch_scores
 from trainer.summary import SHORTEST, VOTE, RolloutRow, by_task
+from trainer.test_counts import UNCOUNTED
 
 RANDOM = "random"
 BASELINES = (RANDOM, SHORTEST, VOTE)
 
+MAX_CHOICES = 200_000
+"""A rule that looks at k rollouts together is asked about so many subsets at most, over all tasks and k."""
+
 Scores = Mapping[str, Mapping[UUID, float]]
 """Verifier -> rollout -> its score."""
+TestCounts = Mapping[str, Mapping[UUID, Counts]]
+"""Verifier that runs tests -> rollout -> how many hold."""
+Groups = Mapping[str, Sequence[RolloutRow]]
 Values = dict[str, list[float]]
 """task -> best@k for k = 1..n."""
 
@@ -44,13 +53,19 @@ class Method(NamedTuple):
         return [self.gains.get(baseline) for baseline in BASELINES]
 
 
-def methods(rows: Sequence[RolloutRow], scores: Scores) -> list[Method]:
-    """The baselines, then each verifier by name; empty while nothing has a reward."""
+def methods(
+    rows: Sequence[RolloutRow], scores: Scores, counts: TestCounts | None = None
+) -> list[Method]:
+    """The baselines, each verifier by name, and each hybrid of two; empty while nothing has a reward."""
     groups = by_task(row for row in rows if row.reward is not None)
     if not groups:
         return []
-    values = _baselines(groups) | {name: _by_score(groups, known) for name, known in scores.items()}
     max_k = min(map(len, groups.values()))
+    values = _baselines(groups)
+    values |= {name: _by_score(groups, known, UNKNOWN) for name, known in scores.items()}
+    values |= {name: _by_score(groups, known, UNCOUNTED) for name, known in (counts or {}).items()}
+    for name, rule, judge, tests in _hybrids(scores, counts or {}):
+        values[name] = _by_rule(groups, rule, judge, tests, max_k)
     at_k = {name: _at(per_task, max_k) for name, per_task in values.items()}
     return [
         Method(name, _curve(per_task, max_k), _gains(name, at_k))
@@ -58,7 +73,7 @@ def methods(rows: Sequence[RolloutRow], scores: Scores) -> list[Method]:
     ]
 
 
-def _baselines(groups: Mapping[str, Sequence[RolloutRow]]) -> dict[str, Values]:
+def _baselines(groups: Groups) -> dict[str, Values]:
     found: dict[str, Values] = {name: {} for name in BASELINES}
     for task, group in groups.items():
         rewards = [row.reward or 0.0 for row in group]
@@ -69,14 +84,57 @@ def _baselines(groups: Mapping[str, Sequence[RolloutRow]]) -> dict[str, Values]:
     return found
 
 
-def _by_score(groups: Mapping[str, Sequence[RolloutRow]], scores: Mapping[UUID, float]) -> Values:
+def _by_score(groups: Groups, scores: Mapping[UUID, Any], unknown: Any) -> Values:
     return {
         task: best_by_score(
             [row.reward or 0.0 for row in group],
-            [scores.get(row.rollout, UNKNOWN) for row in group],
+            [scores.get(row.rollout, unknown) for row in group],
         )
         for task, group in groups.items()
     }
+
+
+class Hybrid(NamedTuple):
+    name: str
+    rule: Rule
+    judge: Mapping[UUID, float]
+    tests: Mapping[UUID, Counts]
+
+
+def _hybrids(scores: Scores, counts: TestCounts) -> Iterator[Hybrid]:
+    """Of every verifier that judges with every one that runs tests, by every rule."""
+    for (judge, known), (tests, counted) in product(scores.items(), counts.items()):
+        for rule, choose in HYBRIDS.items():
+            yield Hybrid(f"{judge} + {tests}, {rule}'s hybrid", choose, known, counted)
+
+
+def _by_rule(
+    groups: Groups,
+    rule: Rule,
+    judge: Mapping[UUID, float],
+    tests: Mapping[UUID, Counts],
+    max_k: int,
+) -> Values:
+    max_subsets = max(20, MAX_CHOICES // (len(groups) * max_k))
+    found: Values = {}
+    for task, group in groups.items():
+        rewards = [row.reward or 0.0 for row in group]
+        scores = [judge.get(row.rollout, UNKNOWN) for row in group]
+        counts = [tests.get(row.rollout, UNCOUNTED) for row in group]
+
+        def choose(
+            drawn: Sequence[int],
+            scores: Sequence[float] = scores,
+            counts: Sequence[Counts] = counts,
+        ) -> list[int]:
+            best = rule([scores[i] for i in drawn], [counts[i] for i in drawn])
+            return [drawn[place] for place in best]
+
+        found[task] = [
+            best_at_k_by_rule(rewards, choose, k, max_subsets=max_subsets)
+            for k in range(1, max_k + 1)
+        ]
+    return found
 
 
 def _curve(values: Values, max_k: int) -> list[float]:

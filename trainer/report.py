@@ -25,6 +25,7 @@ from trainer.reports.table import write_table
 from trainer.results import Result, read_header, read_results
 from trainer.scores import read_every_score, worth
 from trainer.summary import Summary, summarize
+from trainer.test_counts import read_every_count
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     scores = read_every_score(options.eval_dir)
     verified = [worth(name, known, results) for name, known in scores.items()]
-    chosen = methods([result.row for result in results], scores)
+    counts = read_every_count(options.eval_dir)
+    chosen = methods([result.row for result in results], scores, counts)
     text = markdown(config, summary_of(results, tasks), verified, chosen)
     (out / "report.md").write_text(text)
     write_table(out / "results.parquet", results, tasks)

@@ -139,7 +139,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trainer.verify", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("eval_dir", type=Path, help="folder of an evaluation")
-    parser.add_argument("--name", type=_name, required=True, help="what reports call the verifier")
+    parser.add_argument(
+        "--name", type=verifier_name, required=True, help="what reports call the verifier"
+    )
     parser.add_argument("--model", required=True, help="folder or id; its name at the endpoint")
     parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server: .../v1")
     parser.add_argument(
@@ -150,7 +152,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _name(text: str) -> str:
+def verifier_name(text: str) -> str:
     if not re.fullmatch(r"[\w.-]+", text):
         raise argparse.ArgumentTypeError(f"{text}: letters, digits, dot, dash, underscore")
     return text

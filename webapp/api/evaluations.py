@@ -14,7 +14,7 @@ from trainer.config import ConfigError
 from trainer.evaluation_config import load_evaluation_recipe
 from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.api.runs import EventsOut, ProblemsOut
-from webapp.assessments.selection import curves_of
+from webapp.assessments.selection import curves_of, selection_of
 from webapp.evaluations import lifecycle
 from webapp.evaluations.models import Evaluation, EvaluationStatus, ShardEvent
 from webapp.evaluations.overview import Progress, summary_of
@@ -225,7 +225,7 @@ def read_results(
     found = summary.pass_1
     return {
         "pass_at_1": found and found._asdict() | found.interval._asdict(),
-        "curves": curves_of(evaluation),
+        "curves": curves_of(summary, selection_of(evaluation)),
         "endings": summary.endings,
         "flags": summary.flags,
         "results": rollouts[offset : offset + limit],

@@ -6,10 +6,10 @@ from django.core.cache import cache
 
 from trainer.methods import Method, methods
 from trainer.scores import Verified, worth
-from trainer.summary import PASS
+from trainer.summary import PASS, Summary
 from webapp.assessments.scores import num_scores, scores_of
 from webapp.evaluations.models import Evaluation
-from webapp.evaluations.overview import KEPT_S, rollout_rows, summary_of
+from webapp.evaluations.overview import KEPT_S, rollout_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,7 @@ def _select(evaluation: Evaluation) -> Selection:
     )
 
 
-def curves_of(evaluation: Evaluation) -> dict[str, list[float]]:
+def curves_of(summary: Summary, chosen: Selection) -> dict[str, list[float]]:
     """pass@k, and best@k by each method, for k = 1, 2, ..."""
-    summary, chosen = summary_of(evaluation), selection_of(evaluation)
     passes = {PASS: summary.curves[PASS]} if summary.curves else {}
     return passes | {method.name: method.curve for method in chosen.methods}

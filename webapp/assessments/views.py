@@ -11,6 +11,7 @@ from django.views.decorators.http import require_POST
 from webapp.assessments import lifecycle
 from webapp.assessments.models import Kind
 from webapp.assessments.panel import panel
+from webapp.assessments.selection import selection_of
 from webapp.evaluations.lifecycle import may_change
 from webapp.evaluations.models import Evaluation
 from webapp.runs.views import HtmxRequest
@@ -19,7 +20,8 @@ from webapp.verifiers.models import Verifier
 
 def selection_panel(request: HtmxRequest, evaluation_id: UUID) -> HttpResponse:
     """How far the assessment is; once it has ended, the page with its curves is fetched anew."""
-    context = panel(request, get_object_or_404(Evaluation, pk=evaluation_id))
+    evaluation = get_object_or_404(Evaluation, pk=evaluation_id)
+    context = panel(request, evaluation, selection_of(evaluation))
     response = render(request, "assessments/_panel.html", context)
     if request.htmx and (assessment := context["assessment"]) and assessment.is_ended:
         response["HX-Refresh"] = "true"

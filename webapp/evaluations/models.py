@@ -75,7 +75,7 @@ class Evaluation(models.Model):
     @property
     def last_seq(self) -> int:
         """Of all shards together: grows with every event."""
-        return sum(self.shards.values_list("last_seq", flat=True))
+        return sum(shard.last_seq for shard in self.shards.all())
 
     @property
     def parsed(self) -> EvalConfig:

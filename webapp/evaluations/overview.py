@@ -57,9 +57,7 @@ def _summarize(evaluation: Evaluation) -> Summary:
 
 def task_ids(evaluation: Evaluation) -> list[str]:
     """Of all shards that have begun, by name."""
-    return sorted(
-        task for tasks in evaluation.shards.values_list("tasks", flat=True) for task in tasks
-    )
+    return sorted(task for shard in evaluation.shards.all() for task in shard.tasks)
 
 
 def solve_rates(evaluation: Evaluation) -> dict[str, float]:

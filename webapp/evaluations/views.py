@@ -13,8 +13,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 from trainer.config import ConfigError
 from trainer.evaluation_config import evaluation_recipes, load_evaluation_recipe
 from trainer.methods import RANDOM
+from trainer.summary import Summary
 from webapp.assessments.panel import panel
-from webapp.assessments.selection import curves_of
+from webapp.assessments.selection import Selection, curves_of, selection_of
 from webapp.evaluations import charts, lifecycle
 from webapp.evaluations.comparisons import compare
 from webapp.evaluations.forms import EvaluationForm
@@ -57,21 +58,22 @@ def evaluation_list(request: HtmxRequest) -> HttpResponse:
 
 def evaluation_page(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
     evaluation = _evaluation(evaluation_id)
-    summary = summary_of(evaluation)
+    summary, chosen = summary_of(evaluation), selection_of(evaluation)
     others = Evaluation.objects.exclude(pk=evaluation.pk).only("name", "created_at")[:50]
     context = {
-        **_header(request, evaluation),
+        **_header(request, evaluation, summary, chosen),
         **_tasks(request, evaluation),
-        **panel(request, evaluation),
+        **panel(request, evaluation, chosen),
         "charts": charts.charts_of(summary),
-        "figures": charts.figures(summary, curves_of(evaluation)),
+        "figures": charts.figures(summary, curves_of(summary, chosen)),
         "others": others,
     }
     return render(request, "evaluations/evaluation.html", context)
 
 
 def evaluation_header(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
-    context = _header(request, _evaluation(evaluation_id))
+    evaluation = _evaluation(evaluation_id)
+    context = _header(request, evaluation, summary_of(evaluation), selection_of(evaluation))
     return render(request, "evaluations/_header.html", context)
 
 
@@ -82,8 +84,9 @@ def evaluation_tasks(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
 
 def evaluation_figures(request: HttpRequest, evaluation_id: UUID) -> JsonResponse:
     evaluation = _evaluation(evaluation_id)
-    found = charts.figures(summary_of(evaluation), curves_of(evaluation))
-    return JsonResponse({"figures": found})
+    summary = summary_of(evaluation)
+    lines = curves_of(summary, selection_of(evaluation))
+    return JsonResponse({"figures": charts.figures(summary, lines)})
 
 
 def comparison_page(request: HttpRequest) -> HttpResponse:
@@ -140,7 +143,9 @@ def resume_evaluation(request: HttpRequest, evaluation_id: UUID) -> HttpResponse
 
 
 def _evaluation(evaluation_id: UUID) -> Evaluation:
-    return get_object_or_404(Evaluation.objects.select_related("owner"), pk=evaluation_id)
+    """With its shards: most of a page asks for them."""
+    rows = Evaluation.objects.select_related("owner").prefetch_related("shards__worker")
+    return get_object_or_404(rows, pk=evaluation_id)
 
 
 def _named(request: HttpRequest, name: str) -> Evaluation:
@@ -157,15 +162,17 @@ def _changeable(request: HttpRequest, evaluation_id: UUID) -> Evaluation:
     return evaluation
 
 
-def _header(request: HttpRequest, evaluation: Evaluation) -> dict[str, Any]:
-    progress = Progress([evaluation])
+def _header(
+    request: HttpRequest, evaluation: Evaluation, summary: Summary, chosen: Selection
+) -> dict[str, Any]:
+    progress, lines = Progress([evaluation]), curves_of(summary, chosen)
     return {
         "evaluation": evaluation,
-        "summary": summary_of(evaluation),
-        "curves": {name: line for name, line in curves_of(evaluation).items() if name != RANDOM},
+        "summary": summary,
+        "curves": {name: line for name, line in lines.items() if name != RANDOM},
         "wanted": progress.wanted(evaluation),
         "num_scored": progress.num_scored(evaluation),
-        "shards": list(evaluation.shards.select_related("worker")),
+        "shards": evaluation.shards.all(),
         "waiting": lifecycle.waiting_for(evaluation),
         "may_change": lifecycle.may_change(request.user, evaluation),
     }
