@@ -1,6 +1,6 @@
 """`python -m trainer.report EVAL_DIR`: an evaluation's results as files that others read, in EVAL_DIR/report (or --out).
 
-    report.md              rates with intervals, pass@k, best@k, breakdowns, lengths
+    report.md, .html       rates with intervals, pass@k, best@k, breakdowns, lengths; the page has plots
     results.parquet        one row a rollout
     trajectories.jsonl     R2E-Gym's form
     rollout_0/, ...        SWE-bench's form: predictions.jsonl, reports of instances and run, one folder a rollout a task
@@ -18,6 +18,8 @@ from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError
 from trainer.evaluation_config import EvalConfig, parse_evaluation
 from trainer.methods import methods
+from trainer.reports.content import report_of
+from trainer.reports.html import html
 from trainer.reports.markdown import markdown
 from trainer.reports.r2e import write_trajectories
 from trainer.reports.swebench import write_run
@@ -46,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     verified = [worth(name, known, results) for name, known in scores.items()]
     counts = read_every_count(options.eval_dir)
     chosen = methods([result.row for result in results], scores, counts)
-    text = markdown(config, summary_of(results, tasks), verified, chosen)
+    content = report_of(config, summary_of(results, tasks), verified, chosen)
+    text = markdown(content)
     (out / "report.md").write_text(text)
+    (out / "report.html").write_text(html(content))
     write_table(out / "results.parquet", results, tasks)
     write_trajectories(out / "trajectories.jsonl", results, tasks, config)
     write_runs(out, results, tasks, config, run_id=str(header.started.run))

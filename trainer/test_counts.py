@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from uuid import UUID
 
-from sandbox.counts import Counts
+from sandbox.counts import Counts as Counts
 
 FOLDER = "open_tests"
 COUNTS_FILE = "counts.jsonl"

@@ -1,5 +1,6 @@
 """Verifying and regrading an evaluation that has ended: from the page and the API, the real processes, crashes and stops."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -13,8 +14,9 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
-from sandbox.task import load_taskset
+from sandbox.task import Task, load_taskset
 from tests.trainer.judging_endpoint import JudgingEndpoint
+from tests.trainer.scripted_endpoint import FINISH, Script
 from tests.web.conftest import make_worker
 from tests.web.evaluated import NAMES, config_of, in_thread, recorded_evaluation, wait_until
 from trainer.evaluation_config import EvalConfig
@@ -23,7 +25,7 @@ from trainer.scores import read_scores, scores_path
 from webapp.api.models import ApiToken
 from webapp.assessments import lifecycle, supervise
 from webapp.assessments.jobs import assess
-from webapp.assessments.models import Assessment, AssessmentStatus, Kind, Score
+from webapp.assessments.models import Assessment, AssessmentStatus, Kind, Result
 from webapp.assessments.selection import selection_of
 from webapp.evaluations import lifecycle as evaluations
 from webapp.evaluations.models import Evaluation
@@ -89,7 +91,7 @@ def test_the_page_starts_a_verification_and_shows_what_it_is_worth(
     assessment.refresh_from_db()
     assert (assessment.status, assessment.num_done) == ("finished", 12), assessment.reason
     assert assessment.reason == "12 rollouts scored, 0 were known, 0 have no score"
-    scores = dict(Score.objects.values_list("rollout_id", "value"))
+    scores = dict(Result.objects.values_list("rollout_id", "score"))
     assert {rollout: round(score, 6) for rollout, score in scores.items()} == solved_by(done)
     found = {method.name: method for method in selection_of(done).methods}
     summary = selection_of(done).verified["judge"]
@@ -98,19 +100,19 @@ def test_the_page_starts_a_verification_and_shows_what_it_is_worth(
     solved = {r.task for r in done.counted_rollouts().filter(reward=1)}
     assert found["judge"].best == len(solved) / 4
     page = client.get(address).content.decode()
-    assert page.count('title="its score">0.90') == len(solved)
+    assert page.count('reproduction tests that hold">0.90') == len(solved)
     figures = client.get(f"{address}figures.json").json()["figures"]
     assert "best@k, judge" in {trace["name"] for trace in figures["curves"]["data"]}
     # a job that comes twice does nothing
     assess(str(assessment.pk))
-    assert Score.objects.count() == 12
+    assert Result.objects.count() == 12
 
 
 def test_scores_go_on_where_they_were_on_another_machine(
     done: Evaluation, judge: Verifier, alice: User, endpoint: JudgingEndpoint, settings
 ) -> None:
     known = list(solved_by(done).items())[:5]
-    Score.objects.bulk_create(Score(rollout_id=r, verifier=judge, value=v) for r, v in known)
+    Result.objects.bulk_create(Result(rollout_id=r, verifier=judge, score=v) for r, v in known)
     before = len(endpoint.requests)
     supervise.supervise(
         lifecycle.request(done, Kind.VERIFY, verifier=judge, owner=alice).pk,
@@ -118,7 +120,7 @@ def test_scores_go_on_where_they_were_on_another_machine(
         threading.Event(),
     )
     assert len(endpoint.requests) == before + 7
-    assert Score.objects.count() == 12
+    assert Result.objects.count() == 12
     folder = settings.EVALUATIONS_DIR / str(done.pk)
     assert read_scores(scores_path(folder, "judge")).keys() == solved_by(done).keys()
 
@@ -142,7 +144,7 @@ def test_a_stop_ends_it_and_what_is_scored_stays(
     # and it can be begun again
     again = lifecycle.request(done, Kind.VERIFY, verifier=judge, owner=alice)
     supervise.supervise(again.pk, None, threading.Event())
-    assert Score.objects.count() == 12
+    assert Result.objects.count() == 12
 
 
 def test_one_at_a_time_and_only_over_what_has_ended(
@@ -267,7 +269,7 @@ def test_a_replay_finds_the_scores_beside_the_events(
         evaluation = replay(folder)
     finally:
         path.unlink()
-    assert [(s.rollout_id, s.verifier.name, s.value) for s in Score.objects.all()] == [
+    assert [(s.rollout_id, s.verifier.name, s.score) for s in Result.objects.all()] == [
         (first, "from-a-shell", 0.75)
     ]
     assert selection_of(evaluation).verified["from-a-shell"].num_scored == 1
@@ -305,3 +307,47 @@ def test_the_panel_asks_few_questions_and_for_the_page_once_it_has_ended(
     lifecycle.request_stop(assessment, by="alice")
     assert client.get(address, headers=headers).headers["HX-Refresh"] == "true"
     assert client.get(f"/evaluations/{UUID(int=1)}/selection/").status_code == 404
+
+
+def shows_the_issue(task: Task, seed: int) -> Script:
+    """An agent that leaves a script whose one case looks for what the gold patch adds."""
+    added = [line[1:] for line in task.gold_patch.splitlines() if re.match(r"\+[^+]", line)]
+    text = f"""
+import pathlib
+text = "".join(p.read_text() for p in pathlib.Path(".").rglob("*.py") if p.name != "test_issue.py")
+print("Issue resolved" if all(line in text for line in {added!r}) else "Issue reproduced")
+"""
+    call = "<function=file_editor>\n<parameter=command>create</parameter>\n"
+    call += "<parameter=path>/testbed/test_issue.py</parameter>\n"
+    return [f"{call}<parameter=file_text>{text}</parameter>\n", FINISH]
+
+
+def test_tests_that_an_agent_writes_verify_too_and_make_hybrids(
+    client: Client, done: Evaluation, judge: Verifier, alice: User, endpoint: JudgingEndpoint
+) -> None:
+    known = solved_by(done)
+    Result.objects.bulk_create(
+        Result(rollout_id=rollout, verifier=judge, score=0.5) for rollout in known
+    )
+    tests = register(name="tests", path="m", endpoint=endpoint.url, kind="tests", owner=alice)
+    script, endpoint.script = endpoint.script, shows_the_issue
+    try:
+        assessment = lifecycle.request(done, Kind.VERIFY, verifier=tests, owner=alice)
+        supervise.supervise(assessment.pk, None, threading.Event())
+    finally:
+        endpoint.script = script
+    assessment.refresh_from_db()
+    assert (assessment.status, assessment.num_done) == ("finished", 12), assessment.reason
+    rows = Result.objects.filter(verifier=tests).values_list("rollout_id", "reproduction")
+    assert dict(rows) == {rollout: int(score == 0.9) for rollout, score in known.items()}
+    found = {method.name: method for method in selection_of(done).methods}
+    solved = {r.task for r in done.counted_rollouts().filter(reward=1)}
+    for name in ("tests", "judge + tests, paper's hybrid", "judge + tests, code's hybrid"):
+        assert found[name].best == len(solved) / 4
+    client.force_login(alice)
+    page = client.get(f"/evaluations/{done.pk}/").content.decode()
+    assert page.count('reproduction tests that hold">0 + 1') == len(solved)
+    results = script_of(alice).get(f"/api/evaluations/{done.pk}/results").json()["results"]
+    assert {
+        UUID(row["id"]): row["test_counts"]["tests"]["reproduction"] for row in results
+    } == dict(rows)

@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from webapp.api.models import ApiToken
-from webapp.verifiers.models import Verifier
-from webapp.verifiers.registry import RegistryError, known_by_scores, register
+from webapp.verifiers.models import Verifier, VerifierKind
+from webapp.verifiers.registry import RegistryError, known_by_results, register
 
 pytestmark = pytest.mark.django_db
 
@@ -43,7 +43,9 @@ def test_the_page_registers_what_was_trained_and_lists_it(
 ) -> None:
     client.force_login(alice)
     assert "No verifier yet" in client.get("/verifiers/").content.decode()
-    answer = client.post("/verifiers/", {"name": "judge", "path": str(trained), "endpoint": ""})
+    answer = client.post(
+        "/verifiers/", {"name": "judge", "kind": "judge", "path": str(trained), "endpoint": ""}
+    )
     assert answer.status_code == 302
     verifier = Verifier.objects.get()
     assert (verifier.owner, verifier.base_model) == (alice, "var/models/smollm2-135m")
@@ -69,7 +71,7 @@ def test_what_cannot_be_is_said_beside_its_field(
 ) -> None:
     register(name="judge", path="m", owner=alice)
     client.force_login(alice)
-    answer = client.post("/verifiers/", data)
+    answer = client.post("/verifiers/", {"kind": "judge"} | data)
     assert answer.status_code == 422
     assert said in answer.content.decode()
     assert Verifier.objects.count() == 1
@@ -86,8 +88,8 @@ def test_a_folder_that_says_nonsense_is_refused(trained: Path, alice: User) -> N
 
 
 def test_a_name_that_is_known_by_its_scores_gets_its_model(alice: User) -> None:
-    known = known_by_scores("judge")
-    assert known_by_scores("judge") == known
+    known = known_by_results("judge", VerifierKind.JUDGE)
+    assert known_by_results("judge", VerifierKind.JUDGE) == known
     assert not known.can_be_asked
     assert register(name="judge", path="m", owner=alice).pk == known.pk
 

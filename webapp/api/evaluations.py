@@ -131,6 +131,13 @@ class EstimateOut(Schema):
     num_rollouts: int
 
 
+class CountsOut(Schema):
+    """Tests that hold for the patch: the repository's own that passed before, and cases that reproduced the issue."""
+
+    regression: int
+    reproduction: int
+
+
 class ResultOut(Schema):
     """One rollout that counts."""
 
@@ -148,11 +155,19 @@ class ResultOut(Schema):
     grade_s: float
     reason: str
     scores: dict[str, float]
-    """By verifier."""
+    """By verifier that judges."""
+    test_counts: dict[str, CountsOut]
+    """By verifier that runs tests."""
 
     @staticmethod
     def resolve_scores(row: Rollout) -> dict[str, float]:
-        return {score.verifier.name: score.value for score in row.scores.all()}
+        scores = {result.verifier.name: result.score for result in row.results.all()}
+        return {name: score for name, score in scores.items() if score is not None}
+
+    @staticmethod
+    def resolve_test_counts(row: Rollout) -> dict[str, Any]:
+        ran = [result for result in row.results.all() if result.score is None]
+        return {result.verifier.name: result for result in ran}
 
 
 class ResultsOut(Schema):
@@ -219,7 +234,7 @@ def read_results(
     evaluation = _evaluation(evaluation_id)
     summary = summary_of(evaluation)
     rollouts = evaluation.counted_rollouts().defer("patch", "tests", "files")
-    rollouts = rollouts.prefetch_related("scores__verifier").order_by("task", "index")
+    rollouts = rollouts.prefetch_related("results__verifier").order_by("task", "index")
     if task:
         rollouts = rollouts.filter(task=task)
     found = summary.pass_1

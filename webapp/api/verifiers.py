@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from webapp.api.runs import ProblemsOut
 from webapp.verifiers import registry
-from webapp.verifiers.models import Verifier
+from webapp.verifiers.models import Verifier, VerifierKind
 
 router = Router(tags=["verifiers"])
 
@@ -20,6 +20,7 @@ class VerifierOut(Schema):
 
     id: UUID
     name: str
+    kind: VerifierKind
     path: str
     endpoint: str
     base_model: str
@@ -41,6 +42,7 @@ class VerifierIn(Schema):
             "examples": [
                 {"name": "starter-judge", "path": "var/verifiers/starter-judge"},
                 {"name": "judge-14b", "path": "judge", "endpoint": "http://judge:8000/v1"},
+                {"name": "tests-14b", "path": "m", "endpoint": "http://m:8000/v1", "kind": "tests"},
             ]
         },
     )
@@ -48,6 +50,7 @@ class VerifierIn(Schema):
     name: str = Field(max_length=80)
     path: str = Field(max_length=500)
     endpoint: str = Field("", max_length=500)
+    kind: VerifierKind = VerifierKind.JUDGE
     measured: dict[str, Any] | None = None
 
 

@@ -24,7 +24,7 @@ from webapp.evaluations.lifecycle import LEASE, QUEUE
 from webapp.evaluations.models import Evaluation
 from webapp.runs import placement
 from webapp.runs.models import Worker
-from webapp.verifiers.models import Verifier
+from webapp.verifiers.models import Verifier, VerifierKind
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,9 @@ def request_stop(assessment: Assessment, by: str) -> bool:
 
 def claim(assessment_id: UUID, worker: Worker | None) -> UUID | None:
     """Take a queued one: the lease, or None when it is not to be had or `worker` cannot do it."""
-    found = Assessment.objects.select_related("evaluation").filter(id=assessment_id).first()
+    found = (
+        Assessment.objects.select_related("evaluation", "verifier").filter(id=assessment_id).first()
+    )
     if found is None or (worker and obstacle(found, worker)):
         return None
     lease, now = uuid4(), timezone.now()
@@ -163,10 +165,13 @@ def waiting_for(assessment: Assessment) -> str:
 
 
 def obstacle(assessment: Assessment, worker: Worker) -> str:
-    """Why this worker cannot do it; empty when it can. Only gradings need sandboxes."""
-    if assessment.kind == Kind.VERIFY:
+    """Why this worker cannot do it; empty when it can. A judge needs no sandboxes, an agent without an endpoint an engine."""
+    verifier, config = assessment.verifier, assessment.evaluation.parsed
+    if verifier and verifier.kind == VerifierKind.JUDGE:
         return ""
-    return placement.no_backend(assessment.evaluation.parsed.sandbox, worker)
+    needs_engine = verifier is not None and not verifier.endpoint
+    missing = placement.shortfall(config.hardware, worker) if needs_engine else ""
+    return missing or placement.no_backend(config.sandbox, worker)
 
 
 def _ended(status: AssessmentStatus, reason: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Assessments, passes over the rollouts of an evaluation that has ended, and the scores that verifiers gave.
+"""Assessments, passes over the rollouts of an evaluation that has ended, and what verifiers said of these.
 
 Every change of an assessment's status is in `lifecycle`; the process is `supervise`'s.
 """
@@ -94,17 +94,26 @@ class Assessment(models.Model):
         return not self.is_under_way
 
 
-class Score(models.Model):
-    """How likely a verifier holds it that a rollout solved its task."""
+class Result(models.Model):
+    """What a verifier says of a rollout: a judge its score, one that runs tests how many hold."""
 
-    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="scores")
-    verifier = models.ForeignKey(Verifier, on_delete=models.CASCADE, related_name="scores")
-    value = models.FloatField()
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="results")
+    verifier = models.ForeignKey(Verifier, on_delete=models.CASCADE, related_name="results")
+    score = models.FloatField(null=True)
+    """In (0, 1): how likely the issue is solved."""
+    regression = models.PositiveIntegerField(null=True)
+    """Tests of the repository that passed before and still do."""
+    reproduction = models.PositiveIntegerField(null=True)
+    """Cases of the reproduction script that say the issue is resolved."""
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["rollout", "verifier"], name="score_once")
+            models.UniqueConstraint(fields=["rollout", "verifier"], name="result_once"),
+            models.CheckConstraint(
+                condition=models.Q(score=None) ^ models.Q(regression=None, reproduction=None),
+                name="result_of_one_kind",
+            ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} for {self.rollout_id}"
+        return f"{self.verifier_id} of {self.rollout_id}"

@@ -1,22 +1,32 @@
-"""What each way to choose among an evaluation's rollouts is worth, from the rows, kept until an event or a score changes it."""
+"""What each way to choose among an evaluation's rollouts is worth, kept until an event or a result changes it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.core.cache import cache
 
 from trainer.methods import Method, methods
-from trainer.scores import Verified, worth
+from trainer.scores import worth
 from trainer.summary import PASS, Summary
-from webapp.assessments.scores import num_scores, scores_of
+from webapp.assessments.results import num_results, results_of
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.overview import KEPT_S, rollout_rows
+
+
+class Quality(NamedTuple):
+    """Of a verifier's results."""
+
+    num_scored: int
+    """Rollouts."""
+    auc: float | None
+    """Of a judge's scores; None for one that runs tests, whose counts compare within a task alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     methods: list[Method]
-    """Random, shortest patch and vote, then the verifiers; empty while nothing has a reward."""
-    verified: dict[str, Verified]
+    """Random, shortest patch and vote, then verifiers and hybrids; empty while nothing has a reward."""
+    verified: dict[str, Quality]
     """By verifier."""
 
     @property
@@ -25,13 +35,13 @@ class Selection:
         return len(self.methods[0].curve) if self.methods else 0
 
     @property
-    def rows(self) -> list[tuple[Method, Verified | None]]:
+    def rows(self) -> list[tuple[Method, Quality | None]]:
         return [(method, self.verified.get(method.name)) for method in self.methods]
 
 
 def selection_of(evaluation: Evaluation) -> Selection:
     """Of the rollouts that ended and count."""
-    key = f"evaluation-selection-{evaluation.pk}-{evaluation.last_seq}-{num_scores(evaluation)}"
+    key = f"evaluation-selection-{evaluation.pk}-{evaluation.last_seq}-{num_results(evaluation)}"
     found: Selection | None = cache.get(key)
     if found is None:
         found = _select(evaluation)
@@ -40,10 +50,12 @@ def selection_of(evaluation: Evaluation) -> Selection:
 
 
 def _select(evaluation: Evaluation) -> Selection:
-    rows, scores = rollout_rows(evaluation), scores_of(evaluation)
+    rows, told = rollout_rows(evaluation), results_of(evaluation)
+    verified = {name: worth(name, known, rows) for name, known in told.scores.items()}
     return Selection(
-        methods=methods(rows, scores),
-        verified={name: worth(name, known, rows) for name, known in scores.items()},
+        methods=methods(rows, told.scores, told.counts),
+        verified={name: Quality(found.num_scored, found.auc) for name, found in verified.items()}
+        | {name: Quality(len(known), None) for name, known in told.counts.items()},
     )
 
 

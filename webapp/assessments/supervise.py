@@ -1,7 +1,7 @@
 """One assessment from claim to end: bring the evaluation's folder here, start its process, store what it tells, settle it.
 
-The process is `python -m trainer.verify` or `python -m trainer.regrade`. A score is stored as soon as it is told and never
-asked for again; a regrading that is begun again grades all anew.
+The process is `python -m trainer.verify`, `trainer.run_tests` or `trainer.regrade`. What a verifier says is stored as soon as
+it is told and never asked for again; a regrading that is begun again grades all anew.
 """
 
 import logging
@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from webapp.assessments import lifecycle, scores
+from webapp.assessments import lifecycle, results
 from webapp.assessments.models import Assessment, AssessmentStatus
 from webapp.evaluations.ingest import ingest, restore_patches
 from webapp.evaluations.models import Shard, ShardEvent
@@ -23,10 +23,14 @@ from webapp.runs import processes, watched
 from webapp.runs.event_files import IngestError
 from webapp.runs.models import Worker
 from webapp.tasksets import shipping
+from webapp.verifiers.models import VerifierKind
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "assessments"
+PROGRAMS = {VerifierKind.JUDGE: "trainer.verify", VerifierKind.TESTS: "trainer.run_tests"}
+JOBS = 8
+"""Questions that an endpoint is asked at a time."""
 STOPPED = 3
 """The exit code of a process that was told to stop."""
 
@@ -75,24 +79,27 @@ class Work:
             self.shard_folders[shard.id] = folder = prepare(shard)
             restore_patches(shard, folder)
         if self.assessment.verifier:
-            scores.write(self.evaluation, self.assessment.verifier, self.root)
+            results.write(self.evaluation, self.assessment.verifier, self.root)
         self.output_folder.mkdir(parents=True, exist_ok=True)
 
     def command(self) -> list[str]:
         taskset = shipping.source_here(self.evaluation.parsed.tasks.taskset)
-        command = [sys.executable, "-m", f"trainer.{self.assessment.kind}", str(self.root)]
-        command += ["--taskset", taskset]
-        if verifier := self.assessment.verifier:
+        verifier = self.assessment.verifier
+        program = PROGRAMS[VerifierKind(verifier.kind)] if verifier else "trainer.regrade"
+        command = [sys.executable, "-m", program, str(self.root), "--taskset", taskset]
+        if verifier:
             command += ["--name", verifier.name, "--model", verifier.path]
-            command += ["--max-tokens", str(verifier.max_tokens)]
+            command += ["--endpoint", verifier.endpoint]
+        if verifier and verifier.kind == VerifierKind.JUDGE:
             # a model in the process uses every core by itself
-            command += ["--endpoint", verifier.endpoint] if verifier.endpoint else ["--jobs", "1"]
+            jobs = JOBS if verifier.endpoint else 1
+            command += ["--max-tokens", str(verifier.max_tokens), "--jobs", str(jobs)]
         return command
 
     def look(self) -> None:
         """Store what is new, and how far it is. Raises IngestError."""
         if verifier := self.assessment.verifier:
-            num_done = scores.store(self.evaluation, verifier, self.root)
+            num_done = results.store(self.evaluation, verifier, self.root)
         else:
             for shard_id, folder in self.shard_folders.items():
                 ingest(shard_id, folder)

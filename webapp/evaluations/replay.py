@@ -10,10 +10,11 @@ from uuid import UUID
 from django.db import transaction
 
 from trainer.events import EVENTS_FILE, Started, read_events_of
-from webapp.assessments.scores import store_all
+from webapp.assessments.results import store_all
 from webapp.evaluations import lifecycle
 from webapp.evaluations.ingest import ingest
 from webapp.evaluations.models import Evaluation, EvaluationStatus, Shard, ShardEvent
+from webapp.verifiers.registry import RegistryError
 
 _SHARD = re.compile(r"(\d+)-of-(\d+)$")
 
@@ -37,7 +38,10 @@ def replay(folder: Path, *, name: str = "", copy_files: bool = False) -> Evaluat
         )
         ingest(shard.id, place, copy_files=copy_files)
         _settle(shard)
-    store_all(evaluation, folder)
+    try:
+        store_all(evaluation, folder)
+    except RegistryError as error:
+        raise ReplayError(f"{folder}: {error}; rename its file") from error
     lifecycle.settle_whole(evaluation.id)
     evaluation.refresh_from_db()
     return evaluation

@@ -10,10 +10,9 @@ from django.core.paginator import Page, Paginator
 from django.db.models.functions import MD5, Length
 from django.http import QueryDict
 
-from trainer.scores import UNKNOWN
 from trainer.selection import Patch, agreement_votes, shortest_patch_scores
 from trainer.summary import SHORTEST, VOTE
-from webapp.assessments.scores import scores_of
+from webapp.assessments.results import Results, results_of
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.overview import solve_rates, task_ids
 from webapp.rollouts.models import Rollout
@@ -34,8 +33,8 @@ class Choice(NamedTuple):
 
     rule: str
     rollout: Rollout | None
-    score: float | None = None
-    """Of a verifier."""
+    told: str = ""
+    """What a verifier says of it, short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +56,21 @@ def page_of_tasks(evaluation: Evaluation, query: QueryDict) -> "tuple[Page[Any],
         wanted.sort(key=lambda task: -rates.get(task, -1))
     page = Paginator(wanted, PAGE_SIZE).get_page(query.get("page"))
     names = list(page.object_list)
-    rollouts, scores = _rollouts(evaluation, names), scores_of(evaluation)
-    return page, [_row(task, rates.get(task), rollouts.get(task, []), scores) for task in names]
+    rollouts, ranks = _rollouts(evaluation, names), _ranks(results_of(evaluation))
+    return page, [_row(task, rates.get(task), rollouts.get(task, []), ranks) for task in names]
+
+
+Ranks = dict[str, dict[UUID, tuple[float, ...]]]
+"""Verifier -> rollout -> what it is chosen by, the highest first."""
+
+
+def _ranks(told: Results) -> Ranks:
+    ranks: Ranks = {
+        name: {rollout: (score,) for rollout, score in known.items()}
+        for name, known in told.scores.items()
+    }
+    ranks |= {name: {**known} for name, known in told.counts.items()}
+    return ranks
 
 
 def _is_wanted(task: str, rates: dict[str, float], query: QueryDict) -> bool:
@@ -89,7 +101,7 @@ def _row(
     task: str,
     rate: float | None,
     rollouts: list[Rollout],
-    scores: dict[str, dict[UUID, float]],
+    ranks: Ranks,
 ) -> TaskRow:
     scored = [rollout for rollout in rollouts if rollout.reward is not None]
     return TaskRow(
@@ -99,7 +111,7 @@ def _row(
         chosen=[
             Choice(SHORTEST, _shortest(scored)),
             Choice(VOTE, _voted(scored)),
-            *(_likeliest(name, scored, known) for name, known in scores.items()),
+            *(_highest(name, scored, known) for name, known in ranks.items()),
         ],
     )
 
@@ -122,7 +134,11 @@ def _shortest(scored: list[Rollout]) -> Rollout | None:
     return scored[scores.index(max(scores))] if scores else None
 
 
-def _likeliest(name: str, scored: list[Rollout], known: dict[UUID, float]) -> Choice:
-    """Of equal scores the first; one without a score last."""
-    best = max(scored, key=lambda rollout: known.get(rollout.pk, UNKNOWN), default=None)
-    return Choice(name, best, known.get(best.pk) if best else None)
+def _highest(name: str, scored: list[Rollout], known: dict[UUID, tuple[float, ...]]) -> Choice:
+    """Of equal ones the first; one of which the verifier says nothing last."""
+    best = max(scored, key=lambda rollout: known.get(rollout.pk, ()), default=None)
+    rank = known.get(best.pk, ()) if best else ()
+    told = " + ".join(
+        f"{number:.2f}" if isinstance(number, float) else str(number) for number in rank
+    )
+    return Choice(name, best, told)

@@ -4,7 +4,7 @@ from django import forms
 from django.contrib.auth.models import User
 
 from webapp.verifiers import registry
-from webapp.verifiers.models import Verifier
+from webapp.verifiers.models import Verifier, VerifierKind
 
 
 def _text(placeholder: str) -> forms.TextInput:
@@ -15,6 +15,9 @@ def _text(placeholder: str) -> forms.TextInput:
 
 class VerifierForm(forms.Form):
     name = forms.CharField(max_length=80, widget=_text("starter-judge"))
+    kind = forms.ChoiceField(
+        choices=VerifierKind.choices, widget=forms.Select({"class": "form-select"})
+    )
     path = forms.CharField(
         label="Model", max_length=500, widget=_text("var/verifiers/starter-judge")
     )

@@ -1,4 +1,4 @@
-"""Verifiers that may be chosen: models that say how likely a rollout solved its task.
+"""Verifiers that may be chosen: models that judge whether a rollout solved its task, or write tests that do.
 
 `registry` enters them. Their scores of an evaluation's rollouts are `webapp.assessments`'.
 """
@@ -15,15 +15,23 @@ NAME = RegexValidator(r"^[\w.-]+$", "Letters, digits, dot, dash and underscore."
 """What `python -m trainer.verify --name` takes: it is a file's name."""
 
 
+class VerifierKind(models.TextChoices):
+    JUDGE = "judge", "reads and judges"
+    """`python -m trainer.verify`: how likely the issue is solved, from trajectory and patch."""
+    TESTS = "tests", "writes and runs tests"
+    """`python -m trainer.run_tests`: an agent writes reproduction tests, and patches run against them."""
+
+
 class Verifier(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=80, unique=True, validators=[NAME])
+    kind = models.CharField(max_length=8, choices=VerifierKind, default=VerifierKind.JUDGE)
     path = models.CharField(max_length=500, blank=True)
     """Model folder or id on the workers; with an endpoint its name there. Empty: known by its scores alone."""
     endpoint = models.CharField(max_length=500, blank=True)
     """An OpenAI-compatible server that tells log-probabilities (".../v1"); empty: a worker loads the model."""
     max_tokens = models.PositiveIntegerField(default=65536)
-    """Length of a question, about: a longer log is shortened."""
+    """Length of a judge's question, about: a longer log is shortened."""
     measured = models.JSONField(default=dict)
     """verifier.json of `python -m trainer.train_verifier`; empty for a model that was not trained here."""
     owner = models.ForeignKey(

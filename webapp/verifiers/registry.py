@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from webapp.verifiers.models import NAME, Verifier
+from webapp.verifiers.models import NAME, Verifier, VerifierKind
 
 VERIFIER_FILE = "verifier.json"
 """Beside the model, by `python -m trainer.train_verifier`."""
@@ -53,7 +53,13 @@ def may_remove(user: User | AnonymousUser, verifier: Verifier) -> bool:
 
 
 def register(
-    *, name: str, path: str, endpoint: str = "", owner: User | None, measured: Any = None
+    *,
+    name: str,
+    path: str,
+    endpoint: str = "",
+    kind: str = VerifierKind.JUDGE,
+    owner: User | None,
+    measured: Any = None,
 ) -> Verifier:
     """Enter a verifier. `measured` is its verifier.json; without it the file beside the model is read, if it is here.
 
@@ -66,8 +72,10 @@ def register(
     if endpoint and not endpoint.startswith(("http://", "https://")):
         raise RegistryError("endpoint", f"{endpoint!r}: needs a URL such as http://host:8000/v1")
     found = _checked(measured if measured is not None else _read(path))
-    verifier = Verifier.objects.filter(name=name).first() or Verifier(name=name)
-    if verifier.can_be_asked:
+    if kind not in VerifierKind.values:
+        raise RegistryError("kind", f"{kind!r}: one of {', '.join(VerifierKind.values)}")
+    verifier = Verifier.objects.filter(name=name).first() or Verifier(name=name, kind=kind)
+    if verifier.can_be_asked or verifier.kind != kind:
         raise RegistryError("name", f"{name!r} is taken; choose another name")
     verifier.path, verifier.endpoint, verifier.owner = path, endpoint, owner
     verifier.measured = found.model_dump() if found else {}
@@ -76,9 +84,11 @@ def register(
     return verifier
 
 
-def known_by_scores(name: str) -> Verifier:
-    """The verifier of that name, entered without a model when there is none."""
-    verifier, _ = Verifier.objects.get_or_create(name=name)
+def known_by_results(name: str, kind: VerifierKind) -> Verifier:
+    """The verifier of that name, entered without a model when there is none. Raises RegistryError."""
+    verifier, _ = Verifier.objects.get_or_create(name=name, defaults={"kind": kind})
+    if verifier.kind != kind:
+        raise RegistryError("name", f"{name!r} is a verifier that {verifier.get_kind_display()}")
     return verifier
 
 

@@ -23,7 +23,7 @@ def verifier_list(request: HttpRequest) -> HttpResponse:
             messages.success(request, f"{verifier.name} can be chosen on any ended evaluation.")
             return redirect("verifiers:list")
     verifiers = Verifier.objects.select_related("owner").annotate(
-        num_evaluations=Count("scores__rollout__evaluation", distinct=True)
+        num_evaluations=Count("results__rollout__evaluation", distinct=True)
     )
     rows = [(verifier, registry.may_remove(request.user, verifier)) for verifier in verifiers]
     context = {"rows": rows, "form": form}

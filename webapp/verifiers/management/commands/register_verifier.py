@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from webapp.verifiers.models import VerifierKind
 from webapp.verifiers.registry import RegistryError, register
 
 
@@ -14,6 +15,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name")
         parser.add_argument("path", help="model folder or id; its name at the endpoint")
+        parser.add_argument("--kind", choices=VerifierKind.values, default=VerifierKind.JUDGE)
         parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server: .../v1")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -22,6 +24,7 @@ class Command(BaseCommand):
                 name=options["name"],
                 path=options["path"],
                 endpoint=options["endpoint"],
+                kind=options["kind"],
                 owner=None,
             )
         except RegistryError as error:
