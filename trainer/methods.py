@@ -21,7 +21,7 @@ from trainer.test_counts import UNCOUNTED
 RANDOM = "random"
 BASELINES = (RANDOM, SHORTEST, VOTE)
 
-MAX_CHOICES = 200_000
+MAX_CHOICES = 40_000
 """A rule that looks at k rollouts together is asked about so many subsets at most, over all tasks and k."""
 
 Scores = Mapping[str, Mapping[UUID, float]]
@@ -115,7 +115,7 @@ def _by_rule(
     tests: Mapping[UUID, Counts],
     max_k: int,
 ) -> Values:
-    max_subsets = max(20, MAX_CHOICES // (len(groups) * max_k))
+    max_subsets = max(4, MAX_CHOICES // (len(groups) * max_k))
     found: Values = {}
     for task, group in groups.items():
         rewards = [row.reward or 0.0 for row in group]

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 from django.db import connections
@@ -54,3 +55,20 @@ def wait_until(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it did not happen within a minute"
         time.sleep(0.05)
+
+
+def form_data(config: EvalConfig, **changes: Any) -> dict[str, Any]:
+    """The configuration as the form sends it."""
+    data: dict[str, Any] = {"recipe": "starter", "name": "from the page", "num_shards": "2"}
+    for section, value in config.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            data |= {f"{section}.{name}": _sent(item) for name, item in value.items()}
+        elif section not in ("recipe", "description"):
+            data[section] = _sent(value)
+    return data | changes
+
+
+def _sent(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "on" if value else ""
+    return value if isinstance(value, list) else str(value)

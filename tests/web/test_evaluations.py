@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,7 +14,14 @@ from django.utils import timezone
 from sandbox.task import Task, load_taskset
 from tests.trainer.scripted_endpoint import Script, ScriptedEndpoint
 from tests.web.conftest import make_worker
-from tests.web.evaluated import NAMES, config_of, in_thread, recorded_evaluation, wait_until
+from tests.web.evaluated import (
+    NAMES,
+    config_of,
+    form_data,
+    in_thread,
+    recorded_evaluation,
+    wait_until,
+)
 from trainer.evaluation_config import EvalConfig, parse_evaluation
 from trainer.results import read_results, rewards_by_task
 from webapp.evaluations import lifecycle, supervise
@@ -304,23 +310,6 @@ def test_only_the_owner_and_staff_stop_and_resume(
     client.post(f"/evaluations/{evaluation.pk}/stop/")
     evaluation.refresh_from_db()
     assert (evaluation.status, evaluation.reason) == ("stopped", "Stopped by bob.")
-
-
-def form_data(config: EvalConfig, **changes: Any) -> dict[str, Any]:
-    """The configuration as the form sends it."""
-    data: dict[str, Any] = {"recipe": "starter", "name": "from the page", "num_shards": "2"}
-    for section, value in config.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            data |= {f"{section}.{name}": _sent(item) for name, item in value.items()}
-        elif section not in ("recipe", "description"):
-            data[section] = _sent(value)
-    return data | changes
-
-
-def _sent(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "on" if value else ""
-    return value if isinstance(value, list) else str(value)
 
 
 def test_the_form_launches_what_it_says(client: Client, alice: User, config: EvalConfig) -> None:

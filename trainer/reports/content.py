@@ -38,7 +38,7 @@ class Report:
     head: Bullets
     blocks: list[Block]
     """What follows the head and the plots."""
-    curves: dict[str, Sequence[float]]
+    curves: Mapping[str, Sequence[float]]
     """Name -> its values for k = 1, 2, ...: pass@k and best@k of each method."""
     parts: list[Part]
     """Bands of difficulty and repositories, where there are several and few enough to read."""
@@ -101,7 +101,7 @@ def _head(config: EvalConfig, summary: Summary) -> Bullets:
     )
 
 
-def _curves(summary: Summary, chosen: Sequence[Method]) -> dict[str, Sequence[float]]:
+def _curves(summary: Summary, chosen: Sequence[Method]) -> dict[str, list[float]]:
     passes = {PASS: summary.curves[PASS]} if summary.curves else {}
     return passes | {f"best@k, {method.name}": method.curve for method in chosen}
 

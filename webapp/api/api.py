@@ -11,7 +11,7 @@ from django.urls import URLPattern
 from ninja import NinjaAPI
 from ninja.security import HttpBearer, SessionAuth
 
-from webapp.api import assessments, evaluations, health, rollouts, runs, verifiers
+from webapp.api import assessments, evaluations, health, rollouts, runs, sweeps, verifiers
 from webapp.api.models import ApiToken
 
 
@@ -28,6 +28,7 @@ api = NinjaAPI(title="DeepSWE Studio", version="1", auth=[TokenAuth(), SessionAu
 api.add_router("", health.router)
 api.add_router("", rollouts.router)
 api.add_router("/runs", runs.router)
+api.add_router("/evaluations/sweeps", sweeps.router)
 api.add_router("/evaluations", evaluations.router)
 api.add_router("/evaluations", assessments.router)
 api.add_router("/verifiers", verifiers.router)

@@ -40,7 +40,9 @@ class Selection:
 
 
 def selection_of(evaluation: Evaluation) -> Selection:
-    """Of the rollouts that ended and count."""
+    """Of the rollouts that count; nothing is chosen, nor compared, while the evaluation goes on."""
+    if not evaluation.is_ended:
+        return Selection(methods=[], verified={})
     key = f"evaluation-selection-{evaluation.pk}-{evaluation.last_seq}-{num_results(evaluation)}"
     found: Selection | None = cache.get(key)
     if found is None:
@@ -60,6 +62,8 @@ def _select(evaluation: Evaluation) -> Selection:
 
 
 def curves_of(summary: Summary, chosen: Selection) -> dict[str, list[float]]:
-    """pass@k, and best@k by each method, for k = 1, 2, ..."""
+    """pass@k, and best@k by each method, for k = 1, 2, ...; the simplest rules alone while it goes on."""
+    if not chosen.methods:
+        return summary.curves
     passes = {PASS: summary.curves[PASS]} if summary.curves else {}
     return passes | {method.name: method.curve for method in chosen.methods}

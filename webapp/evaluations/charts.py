@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, cycle
 from typing import Any
 
+from trainer.estimates import Estimate
 from trainer.summary import PASS, Part, Summary
 from webapp.runs.charts import TERMINATION_COLOURS, Chart, Figure
 
@@ -12,6 +13,9 @@ CURVES = Chart(
 )
 ENDINGS = Chart("endings", "Ended by", "rollouts by termination reason")
 PARTS = Chart("parts", "pass@1 by part", "95 % intervals, clustered by task")
+LIMITS = Chart(
+    "limits", "Solved against the context limit", "pass@1 with 95 % intervals, clustered by task"
+)
 COLOURS = ("var(--ink)", *(f"var(--series-{number})" for number in (6, 2, 3, 1, 4, 5)))
 """One after the other, and again from the second: the first is pass@k's."""
 MAX_PARTS = 24
@@ -65,6 +69,31 @@ def comparison(first: Summary, second: Summary, names: tuple[str, str]) -> Figur
     return figure
 
 
+def against_limit(points: Sequence[tuple[int, Estimate]]) -> Figure:
+    """pass@1 with its interval against the context limit in tokens, on a logarithmic axis."""
+    estimates = [estimate for _, estimate in points]
+    trace = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": "pass@1",
+        "x": [limit for limit, _ in points],
+        "y": [round(estimate.value, 5) for estimate in estimates],
+        "hovertemplate": "%{y:.1%} at %{x:,} tokens<extra></extra>",
+        "line": {"color": "var(--series-1)", "width": 1.8},
+        "marker": {"color": "var(--series-1)", "size": 7},
+        "error_y": _error_bars(estimates),
+    }
+    limits = [limit for limit, _ in points]
+    x = {"type": "log", "tickvals": limits, "ticktext": [f"{limit:,}" for limit in limits]}
+    figure = _figure(
+        [trace] if points else [],
+        x=x | {"title": {"text": "tokens after the prompt"}},
+        y={"tickformat": ".0%", "range": [0, 1.02]},
+    )
+    figure["layout"]["hovermode"] = "closest"
+    return figure
+
+
 def endings(counts: Mapping[str, int]) -> Figure:
     total = sum(counts.values())
     traces = [
@@ -95,14 +124,7 @@ def parts(found: Sequence[Part]) -> Figure:
         "customdata": [part.estimate.num_tasks for part in found],
         "hovertemplate": "%{x:.1%}, %{customdata} tasks<extra>%{y}</extra>",
         "marker": {"color": "var(--series-1)", "size": 7},
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [part.estimate.interval.high - part.estimate.value for part in found],
-            "arrayminus": [part.estimate.value - part.estimate.interval.low for part in found],
-            "color": "var(--series-1)",
-            "thickness": 1,
-        },
+        "error_x": _error_bars([part.estimate for part in found]),
     }
     figure = _figure(
         [trace] if found else [],
@@ -111,6 +133,17 @@ def parts(found: Sequence[Part]) -> Figure:
     )
     figure["layout"]["hovermode"] = "closest"
     return figure
+
+
+def _error_bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [estimate.interval.high - estimate.value for estimate in estimates],
+        "arrayminus": [estimate.value - estimate.interval.low for estimate in estimates],
+        "color": "var(--series-1)",
+        "thickness": 1,
+    }
 
 
 def _longest(values: Mapping[str, Sequence[float]]) -> int:

@@ -23,7 +23,14 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from trainer.evaluation_config import EvalConfig
-from webapp.evaluations.models import ENDED, HELD, Evaluation, EvaluationStatus, Shard
+from webapp.evaluations.models import (
+    ENDED,
+    HELD,
+    ContextSweep,
+    Evaluation,
+    EvaluationStatus,
+    Shard,
+)
 from webapp.runs import placement
 from webapp.runs.models import Worker
 from webapp.webhooks.announce import announce
@@ -43,11 +50,18 @@ def may_change(user: User | AnonymousUser, evaluation: Evaluation) -> bool:
 # ---- what people ask for
 
 
-def launch(*, config: EvalConfig, name: str, owner: User | None, num_shards: int = 1) -> Evaluation:
+def launch(
+    *,
+    config: EvalConfig,
+    name: str,
+    owner: User | None,
+    num_shards: int = 1,
+    sweep: ContextSweep | None = None,
+) -> Evaluation:
     """Queue a new evaluation in so many shards."""
     with transaction.atomic():
         evaluation = Evaluation.objects.create(
-            name=name, config=config.model_dump(mode="json"), owner=owner
+            name=name, config=config.model_dump(mode="json"), owner=owner, sweep=sweep
         )
         Shard.objects.bulk_create(
             Shard(evaluation=evaluation, number=number, total=num_shards)

@@ -31,6 +31,23 @@ HELD = (EvaluationStatus.RUNNING, EvaluationStatus.STOPPING)
 ENDED = (EvaluationStatus.STOPPED, EvaluationStatus.FINISHED, EvaluationStatus.FAILED)
 
 
+class ContextSweep(models.Model):
+    """Evaluations that were launched together and differ in their context limit alone."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=120)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("evaluations:sweep", args=[self.pk])
+
+
 class Evaluation(models.Model):
     """k rollouts of every task of a taskset, by one model."""
 
@@ -50,6 +67,9 @@ class Evaluation(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="evaluations",
+    )
+    sweep = models.ForeignKey(
+        ContextSweep, null=True, blank=True, on_delete=models.SET_NULL, related_name="evaluations"
     )
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -84,6 +104,11 @@ class Evaluation(models.Model):
     @property
     def model_name(self) -> str:
         return str(self.config["model"]["path"])
+
+    @property
+    def context_limit(self) -> int:
+        """Tokens after the prompt."""
+        return int(self.config["rollout"]["max_response_tokens"])
 
     @property
     def group_size(self) -> int:

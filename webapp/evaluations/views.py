@@ -1,4 +1,4 @@
-"""Pages of evaluations: the list, one with its curves and tasks, two side by side, a new one, stop and resume."""
+"""Pages of evaluations: the list, one with its curves and tasks, two side by side, a sweep, a new one, stop and resume."""
 
 from typing import Any
 from uuid import UUID
@@ -16,12 +16,13 @@ from trainer.methods import RANDOM
 from trainer.summary import Summary
 from webapp.assessments.panel import panel
 from webapp.assessments.selection import Selection, curves_of, selection_of
-from webapp.evaluations import charts, lifecycle
+from webapp.evaluations import charts, lifecycle, sweeps
 from webapp.evaluations.comparisons import compare
 from webapp.evaluations.forms import EvaluationForm
-from webapp.evaluations.models import Evaluation, EvaluationStatus
+from webapp.evaluations.models import ContextSweep, Evaluation, EvaluationStatus
 from webapp.evaluations.overview import Progress, summary_of
 from webapp.evaluations.tasks import SHOWN, page_of_tasks
+from webapp.runs.charts import Figure
 from webapp.runs.models import Run
 from webapp.runs.views import HtmxRequest
 
@@ -111,19 +112,54 @@ def new_evaluation(request: HttpRequest) -> HttpResponse:
     """Choose a recipe, change fields, launch. `?run=` evaluates that run's newest checkpoint."""
     form = _form(request)
     if request.method == "POST" and form.is_valid():
-        evaluation = lifecycle.launch(
-            config=form.config,
-            name=form.cleaned_data["name"],
-            owner=request.user if request.user.is_authenticated else None,
-            num_shards=form.cleaned_data["num_shards"],
-        )
-        return redirect("evaluations:evaluation", evaluation.pk)
+        return redirect(_launch(request, form))
     context = {
         "form": form,
         "recipe": form.base["recipe"],
         "recipes": [load_evaluation_recipe(name) for name in evaluation_recipes()],
     }
     return render(request, "evaluations/new.html", context, status=422 if form.errors else 200)
+
+
+def _launch(request: HttpRequest, form: EvaluationForm) -> Evaluation | ContextSweep:
+    """What the form says: one evaluation, or one for each context limit."""
+    told: dict[str, Any] = {
+        "name": form.cleaned_data["name"],
+        "owner": request.user if request.user.is_authenticated else None,
+        "num_shards": form.cleaned_data["num_shards"],
+    }
+    if form.configs:
+        return sweeps.launch(configs=form.configs, **told)
+    return lifecycle.launch(config=form.config, **told)
+
+
+def sweep_page(request: HtmxRequest, sweep_id: UUID) -> HttpResponse:
+    """pass@1 against the context limit; its rows alone for htmx."""
+    sweep = get_object_or_404(ContextSweep.objects.select_related("owner"), pk=sweep_id)
+    points = sweeps.points_of(sweep)
+    context = {
+        "sweep": sweep,
+        "points": points,
+        "chart": charts.LIMITS,
+        "figures": _sweep_figures(points),
+        "under_way": not all(point.evaluation.is_ended for point in points),
+    }
+    name = "evaluations/_points.html" if request.htmx else "evaluations/sweep.html"
+    return render(request, name, context)
+
+
+def sweep_figures(request: HttpRequest, sweep_id: UUID) -> JsonResponse:
+    sweep = get_object_or_404(ContextSweep, pk=sweep_id)
+    return JsonResponse({"figures": _sweep_figures(sweeps.points_of(sweep))})
+
+
+def _sweep_figures(points: list[sweeps.Point]) -> dict[str, Figure]:
+    scored = [
+        (point.evaluation.context_limit, point.summary.pass_1)
+        for point in points
+        if point.summary.pass_1
+    ]
+    return {charts.LIMITS.name: charts.against_limit(scored)}
 
 
 @require_POST
@@ -144,7 +180,7 @@ def resume_evaluation(request: HttpRequest, evaluation_id: UUID) -> HttpResponse
 
 def _evaluation(evaluation_id: UUID) -> Evaluation:
     """With its shards: most of a page asks for them."""
-    rows = Evaluation.objects.select_related("owner").prefetch_related("shards__worker")
+    rows = Evaluation.objects.select_related("owner", "sweep").prefetch_related("shards__worker")
     return get_object_or_404(rows, pk=evaluation_id)
 
 
