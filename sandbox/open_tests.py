@@ -3,8 +3,8 @@
 As R2E-Gym's execution-based verifier counts (arXiv 2504.07164, section 4): regression tests are those of the repository that
 passed before and still pass; reproduction tests are the cases of one script, REPRODUCTION_FILE, each of which prints
 REPRODUCED while the issue is there and RESOLVED when it is gone. A case that says RESOLVED in the untouched repository tells
-nothing and is taken off, and a patch could print the word itself, so no more counts than there were cases that showed the
-issue. Nothing here judges: hidden tests and rewards are `sandbox.grading`'s.
+nothing and is taken off. A patch could print the words itself: where there are more of such lines than the script has cases,
+none counts. Nothing here judges: hidden tests and rewards are `sandbox.grading`'s.
 """
 
 import logging
@@ -59,6 +59,13 @@ class Before(NamedTuple):
     num_resolved: int
     """Cases that say it is not, and so tell nothing."""
 
+    def num_solved_of(self, said: Counter[str]) -> int:
+        """Cases that showed the issue and say it is resolved; none when there are more lines than cases: they are forged."""
+        num_cases = self.num_reproduced + self.num_resolved
+        if said[REPRODUCED] + said[RESOLVED] > num_cases:
+            return 0
+        return max(0, said[RESOLVED] - self.num_resolved) if self.num_reproduced else 0
+
 
 class OpenTests:
     """A task's open tests, in sandboxes of one backend. Thread-safe: each call has sandboxes of its own."""
@@ -91,9 +98,7 @@ class OpenTests:
             if isinstance(apply_patch(sandbox, patch), Verdict):
                 return Counts(0, 0)
             still = len(self._passed(sandbox) & before.passed) if before.passed else 0
-            resolved = self._said(sandbox)[RESOLVED] if before.num_reproduced else 0
-            more = max(0, resolved - before.num_resolved)
-            return Counts(still, min(more, before.num_reproduced))
+            return Counts(still, before.num_solved_of(self._said(sandbox)))
 
         try:
             return self._in_sandbox(look)

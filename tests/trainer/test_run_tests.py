@@ -113,7 +113,7 @@ def test_before_a_patch_the_passing_tests_and_the_shown_cases_are_known(
         (b"", Counts(1, 0)),
         (patch("return number + 3"), Counts(1, 1)),
         (patch("return 2 * number\n\n\ndef one():\n    return 2"), Counts(0, 1)),
-        (patch("print(*9 * ['Issue resolved'], sep='\\n')"), Counts(1, 2)),
+        (patch("print(*9 * ['Issue resolved'], sep='\\n')"), Counts(1, 0)),
         (b"diff --git a/one.py b/one.py\nnonsense", Counts(0, 0)),
     ],
     ids=["right", "nothing", "half right", "breaks another test", "forges lines", "does not apply"],

@@ -219,6 +219,12 @@ def test_patches_are_graded_again_over_the_api(
         done.counted_rollouts().values_list("pk", "reward")
     )
     assert post(api, f"{path}/assessments/{told['id']}/cancel").status_code == 409
+    headers = {"Idempotency-Key": "again"}
+    again = [
+        api.post(f"{path}/regrade", {}, content_type="application/json", headers=headers).json()
+        for _ in range(2)
+    ]
+    assert again[0]["id"] == again[1]["id"] != told["id"]
 
 
 def test_a_verification_is_begun_watched_and_cancelled_over_the_api(

@@ -10,6 +10,7 @@ from ninja import Router, Schema, Status
 from ninja.errors import HttpError
 from pydantic import ConfigDict, Field
 
+from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.assessments import lifecycle
 from webapp.assessments.models import Assessment, AssessmentStatus, Kind
 from webapp.evaluations.lifecycle import may_change
@@ -68,22 +69,26 @@ def read_assessment(request: HttpRequest, evaluation_id: UUID, assessment_id: UU
     return _assessment(evaluation_id, assessment_id)
 
 
-@router.post("/{uuid:evaluation_id}/verify", response={202: AssessmentOut})
+@router.post("/{uuid:evaluation_id}/verify", response={202: AssessmentOut}, openapi_extra=PARAMETER)
+@idempotent(AssessmentOut)
 def verify(request: HttpRequest, evaluation_id: UUID, payload: VerifyIn) -> Status[Assessment]:
     """Let a verifier score every rollout that has a reward; scores that are known are not asked for again.
 
-    While the same is under way, that is answered: it is safe to send twice.
+    While the same is under way, that is answered.
     """
     evaluation = _changeable(request, evaluation_id)
     verifier = get_object_or_404(Verifier, name=payload.verifier)
     return _begin(request, evaluation, Kind.VERIFY, verifier)
 
 
-@router.post("/{uuid:evaluation_id}/regrade", response={202: AssessmentOut})
+@router.post(
+    "/{uuid:evaluation_id}/regrade", response={202: AssessmentOut}, openapi_extra=PARAMETER
+)
+@idempotent(AssessmentOut)
 def regrade(request: HttpRequest, evaluation_id: UUID) -> Status[Assessment]:
     """Grade the stored patches again, each in a fresh sandbox; the new grades count from then on.
 
-    While the same is under way, that is answered: it is safe to send twice.
+    While the same is under way, that is answered. With a key it is safe to send again after its end too.
     """
     return _begin(request, _changeable(request, evaluation_id), Kind.REGRADE)
 

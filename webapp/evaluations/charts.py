@@ -5,6 +5,7 @@ from itertools import chain, cycle
 from typing import Any
 
 from trainer.estimates import Estimate
+from trainer.methods import RANDOM
 from trainer.summary import PASS, Part, Summary
 from webapp.runs.charts import TERMINATION_COLOURS, Chart, Figure
 
@@ -19,6 +20,8 @@ LIMITS = Chart(
 COLOURS = ("var(--ink)", *(f"var(--series-{number})" for number in (6, 2, 3, 1, 4, 5)))
 """One after the other, and again from the second: the first is pass@k's."""
 MAX_PARTS = 24
+MAX_IN_LEGEND = 5
+"""Of more lines the page lists the names below: a legend inside would leave no room for them."""
 
 
 def figures(summary: Summary, lines: Mapping[str, Sequence[float]]) -> dict[str, Figure]:
@@ -50,14 +53,17 @@ def curves(values: Mapping[str, Sequence[float]]) -> Figure:
             "name": name if name == PASS else f"best@k, {name}",
             "x": list(range(1, len(line) + 1)),
             "y": [round(value, 5) for value in line],
-            "line": {"color": colour, "width": 1.8},
+            "line": {"color": colour, "width": 1.8, "dash": "dot" if name == RANDOM else "solid"},
             "marker": {"size": 5, "color": colour},
         }
         for colour, (name, line) in zip(colours, values.items(), strict=False)
         if line
     ]
     x = {"title": {"text": "k"}, "tickformat": "d", "dtick": 1 if _longest(values) < 20 else None}
-    return _figure(traces, x=x, y={"tickformat": ".0%", "range": [0, 1.02]})
+    figure = _figure(traces, x=x, y={"tickformat": ".0%", "range": [0, 1.02]})
+    if len(traces) > MAX_IN_LEGEND:
+        figure["layout"]["showlegend"] = False
+    return figure
 
 
 def comparison(first: Summary, second: Summary, names: tuple[str, str]) -> Figure:

@@ -12,7 +12,6 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from trainer.config import ConfigError
 from trainer.evaluation_config import evaluation_recipes, load_evaluation_recipe
-from trainer.methods import RANDOM
 from trainer.summary import Summary
 from webapp.assessments.panel import panel
 from webapp.assessments.selection import Selection, curves_of, selection_of
@@ -202,10 +201,11 @@ def _header(
     request: HttpRequest, evaluation: Evaluation, summary: Summary, chosen: Selection
 ) -> dict[str, Any]:
     progress, lines = Progress([evaluation]), curves_of(summary, chosen)
+    shown = {*summary.curves, *chosen.verified}
     return {
         "evaluation": evaluation,
         "summary": summary,
-        "curves": {name: line for name, line in lines.items() if name != RANDOM},
+        "curves": {name: line for name, line in lines.items() if name in shown},
         "wanted": progress.wanted(evaluation),
         "num_scored": progress.num_scored(evaluation),
         "shards": evaluation.shards.all(),
