@@ -133,13 +133,9 @@ def _grade_once(
     spec = spec_of(task, labels=labels, limits=limits)
     sandbox = backend.create(spec)
     try:
-        flags: frozenset[str] = frozenset()
-        if patch:
-            applied = _apply(sandbox, patch)
-            if isinstance(applied, Verdict):
-                return applied, b""
-            _undo(sandbox, applied)
-            flags = applied.flags
+        flags = apply_patch(sandbox, patch)
+        if isinstance(flags, Verdict):
+            return flags, b""
         job = Job(
             task=task,
             sandbox=sandbox,
@@ -151,6 +147,20 @@ def _grade_once(
         return GRADERS[task.grading](job)
     finally:
         sandbox.close()
+
+
+def apply_patch(sandbox: Sandbox, patch: bytes) -> frozenset[str] | Verdict:
+    """Apply it, and put back what of it steers the test runner: its flags, or the verdict on one that cannot be applied.
+
+    Raises SandboxGone, SandboxDestroyed.
+    """
+    if not patch:
+        return frozenset()
+    applied = _apply(sandbox, patch)
+    if isinstance(applied, Verdict):
+        return applied
+    _undo(sandbox, applied)
+    return applied.flags
 
 
 def _apply(sandbox: Sandbox, patch: bytes) -> Protection | Verdict:

@@ -8,6 +8,7 @@ task go together.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from random import Random
 from statistics import fmean
 from typing import NamedTuple
@@ -78,9 +79,18 @@ def bootstrap(
     seed: int = 0,
 ) -> Interval:
     """The percentile interval of `statistic` over resamples of `values`, one value a task."""
-    random = Random(seed)
-    drawn = sorted(statistic(random.choices(values, k=len(values))) for _ in range(resamples))
+    drawn = sorted(
+        statistic([values[place] for place in places])
+        for places in _resamples(len(values), resamples, seed)
+    )
     tail = (1 - confidence) / 2
     return Interval(
         drawn[math.floor(tail * (resamples - 1))], drawn[math.ceil((1 - tail) * (resamples - 1))]
     )
+
+
+@lru_cache(maxsize=4)
+def _resamples(size: int, resamples: int, seed: int) -> tuple[list[int], ...]:
+    """Places of each resample. Kept: a page compares many methods on the same tasks, and drawing takes longest."""
+    random, places = Random(seed), list(range(size))
+    return tuple(random.choices(places, k=size) for _ in range(resamples))

@@ -77,18 +77,25 @@ def best_by_score(rewards: Sequence[float], scores: Sequence[Any]) -> list[float
 MAX_SUBSETS = 2000
 
 
-def best_at_k_by_rule(rewards: Sequence[float], choose: Choose, k: int, *, seed: int = 0) -> float:
+def best_at_k_by_rule(
+    rewards: Sequence[float],
+    choose: Choose,
+    k: int,
+    *,
+    seed: int = 0,
+    max_subsets: int = MAX_SUBSETS,
+) -> float:
     """As `best_at_k`, for a rule that looks at the k rollouts together (a vote), so that no score of one rollout gives it.
 
-    Exact over all subsets when there are at most `MAX_SUBSETS`; else the mean over so many random ones.
+    Exact over all subsets when there are at most `max_subsets`; else the mean over so many random ones.
     """
     n = len(rewards)
     if not 1 <= k <= n:
         raise ValueError(f"{n} rewards, k={k}: needs 1 <= k <= n")
     subsets: Any = combinations(range(n), k)
-    if math.comb(n, k) > MAX_SUBSETS:
+    if math.comb(n, k) > max_subsets:
         random = Random(seed)
-        subsets = (random.sample(range(n), k) for _ in range(MAX_SUBSETS))
+        subsets = (random.sample(range(n), k) for _ in range(max_subsets))
     return fmean(fmean(rewards[i] for i in choose(subset)) for subset in subsets)
 
 

@@ -94,6 +94,14 @@ class EvalConfig(Section):
         model = self.model.model_copy(update={"path": model_folder(self.model.path)})
         return self.model_copy(update={"model": model})
 
+    def with_context_limit(self, limit: int) -> Self:
+        """With `limit` tokens after the prompt; a turn's own limit is lowered to it. Raises ConfigError."""
+        rollout = {
+            "max_response_tokens": limit,
+            "max_turn_tokens": min(limit, self.rollout.max_turn_tokens),
+        }
+        return parse_as(type(self), merge(self.model_dump(mode="json"), {"rollout": rollout}))
+
     def as_train_config(self) -> TrainConfig:
         """The same in the words of the trainer, for the parts that both use. Raises ConfigError."""
         return TrainConfig(

@@ -1,6 +1,6 @@
 """`python -m trainer.report EVAL_DIR`: an evaluation's results as files that others read, in EVAL_DIR/report (or --out).
 
-    report.md              rates with intervals, pass@k, best@k, breakdowns, lengths
+    report.md, .html       rates with intervals, pass@k, best@k, breakdowns, lengths; the page has plots
     results.parquet        one row a rollout
     trajectories.jsonl     R2E-Gym's form
     rollout_0/, ...        SWE-bench's form: predictions.jsonl, reports of instances and run, one folder a rollout a task
@@ -17,13 +17,17 @@ from sandbox.errors import TasksetError
 from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError
 from trainer.evaluation_config import EvalConfig, parse_evaluation
+from trainer.methods import methods
+from trainer.reports.content import report_of
+from trainer.reports.html import html
 from trainer.reports.markdown import markdown
 from trainer.reports.r2e import write_trajectories
 from trainer.reports.swebench import write_run
 from trainer.reports.table import write_table
 from trainer.results import Result, read_header, read_results
-from trainer.scores import verified
+from trainer.scores import read_every_score, worth
 from trainer.summary import Summary, summarize
+from trainer.test_counts import read_every_count
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,8 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     results = read_results(options.eval_dir)
     out.mkdir(parents=True, exist_ok=True)
-    text = markdown(config, summary_of(results, tasks), verified(options.eval_dir, results))
+    scores = read_every_score(options.eval_dir)
+    verified = [worth(name, known, results) for name, known in scores.items()]
+    counts = read_every_count(options.eval_dir)
+    chosen = methods([result.row for result in results], scores, counts)
+    content = report_of(config, summary_of(results, tasks), verified, chosen)
+    text = markdown(content)
     (out / "report.md").write_text(text)
+    (out / "report.html").write_text(html(content))
     write_table(out / "results.parquet", results, tasks)
     write_trajectories(out / "trajectories.jsonl", results, tasks, config)
     write_runs(out, results, tasks, config, run_id=str(header.started.run))

@@ -69,6 +69,7 @@ class Result:
         told, patch = self.finished, self.patch
         return RolloutRow(
             task=told.task,
+            rollout=told.rollout,
             termination_reason=told.termination_reason,
             reward=told.reward,
             flags=told.flags,

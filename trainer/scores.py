@@ -1,18 +1,34 @@
-"""A verifier's scores of an evaluation's rollouts, by rollout id: EVAL_DIR/scores/NAME.jsonl.
+"""A verifier's scores of an evaluation's rollouts, by rollout id: EVAL_DIR/scores/NAME.jsonl. Light: standard library only.
 
-Reading ties each score to its rollout by the id that stands beside it, never by its place in the file.
+Reading ties each score to its rollout by the id that stands beside it, never by its place in the file. What a verifier that
+runs tests counted is `trainer.test_counts`'.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from uuid import UUID
 
 from trainer.estimates import auc, best_curve
-from trainer.results import Result
 
 FOLDER = "scores"
+UNKNOWN = -1.0
+"""Stands for the score of a rollout that has none: it is chosen last."""
+
+
+class Judged(Protocol):
+    """A rollout, as far as a verifier's worth goes."""
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def rollout(self) -> UUID: ...
+
+    @property
+    def reward(self) -> float | None: ...
 
 
 def scores_path(eval_dir: Path, name: str) -> Path:
@@ -31,6 +47,12 @@ def read_scores(path: Path) -> dict[UUID, float]:
     return scores
 
 
+def read_every_score(eval_dir: Path) -> dict[str, dict[UUID, float]]:
+    """Verifier -> its scores."""
+    paths = sorted((eval_dir / FOLDER).glob("*.jsonl"))
+    return {path.stem: read_scores(path) for path in paths}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verified:
     """What a verifier's choice is worth."""
@@ -43,19 +65,13 @@ class Verified:
     """best@k for k = 1, 2, ...; a rollout without a score is chosen last."""
 
 
-def verified(eval_dir: Path, results: Sequence[Result]) -> list[Verified]:
-    """One for each file of scores."""
-    paths = sorted((eval_dir / FOLDER).glob("*.jsonl"))
-    return [worth(path.stem, read_scores(path), results) for path in paths]
-
-
-def worth(name: str, scores: Mapping[UUID, float], results: Sequence[Result]) -> Verified:
+def worth(name: str, scores: Mapping[UUID, float], results: Sequence[Judged]) -> Verified:
     rewards: dict[str, list[float]] = {}
     ranks: dict[str, list[float]] = {}
     for result in results:
         if result.reward is not None:
             rewards.setdefault(result.task, []).append(result.reward)
-            ranks.setdefault(result.task, []).append(scores.get(result.rollout, -1.0))
+            ranks.setdefault(result.task, []).append(scores.get(result.rollout, UNKNOWN))
     judged = [r for r in results if r.reward is not None and r.rollout in scores]
     return Verified(
         name=name,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
+from uuid import UUID
 
 from trainer.estimates import Estimate, best_curve, pass_at_1, pass_curve, vote_curve
 from trainer.selection import Patch, agreement_votes, shortest_patch_scores
@@ -20,6 +21,7 @@ class RolloutRow(NamedTuple):
     """A finished rollout; the one that counts at its place."""
 
     task: str
+    rollout: UUID
     termination_reason: str
     reward: float | None
     flags: Sequence[str]

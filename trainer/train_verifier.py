@@ -10,13 +10,12 @@ Exit codes: 0 trained, 2 nothing to train on, 3 stopped; what is stopped leaves 
 """
 
 import argparse
-import hashlib
 import json
 import logging
 import math
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,23 +27,15 @@ from sandbox.errors import TasksetError
 from trainer.config import ConfigError
 from trainer.estimates import auc, brier, calibration_error
 from trainer.evaluate import STOPPED
+from trainer.local_verifier import encode_question, encode_words, yes_over_no
 from trainer.policy import LOADING
-from trainer.results import read_results
 from trainer.stop import RunStopped, stop_on_signals
-from trainer.verifier import encode_question, encode_words, yes_over_no
-from trainer.verify import CHARS_PER_TOKEN, questions
+from trainer.verifier_examples import Example, class_weights, read_examples
 
 log = logging.getLogger("trainer.train_verifier")
 
 BATCH = 8
 VERIFIER_FILE = "verifier.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    task: str
-    messages: list[dict[str, str]]
-    reward: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        examples = [e for folder in options.eval_dirs for e in examples_of(folder, options)]
-        train, heldout = split_by_task(examples, options.heldout)
-        for part, name in ((train, "train"), (heldout, "held-out")):
-            if len({example.reward >= 1 for example in part}) < 2:
-                message = (
-                    f"{len(part)} {name} rollouts: needs solved and unsolved ones of both parts"
-                )
-                raise ConfigError([("eval_dirs", message)])
+        train, heldout = read_examples(
+            options.eval_dirs, max_tokens=options.max_tokens, heldout=options.heldout
+        )
     except (ConfigError, TasksetError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
     torch.manual_seed(options.seed)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    with LOADING:
-        model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(options.model)
     before = quality(model, tokenizer, heldout)
     try:
         with stop_on_signals() as stop:
@@ -95,41 +79,37 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
     except RunStopped:
         return STOPPED
-    after = quality(model, tokenizer, heldout)
+    measured = {
+        "before": asdict(before),
+        "after": asdict(quality(model, tokenizer, heldout)),
+    }
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
-    told = {
-        "model": options.model,
-        "evaluations": [str(folder) for folder in options.eval_dirs],
-        "num_train": len(train),
-        "heldout_tasks": sorted({example.task for example in heldout}),
-        "epochs": options.epochs,
-        "learning_rate": options.learning_rate,
-        "before": asdict(before),
-        "after": asdict(after),
-    }
+    told = description(options, len(train), heldout) | measured
     (options.out / VERIFIER_FILE).write_text(json.dumps(told, indent=1) + "\n")
-    print(json.dumps({"before": told["before"], "after": told["after"]}, indent=1))
+    print(json.dumps(measured, indent=1))
     return 0
 
 
-def examples_of(folder: Path, options: argparse.Namespace) -> Iterator[Example]:
-    """Of one evaluation. Raises ConfigError, TasksetError, FileNotFoundError."""
-    asked = questions(folder, max_chars=CHARS_PER_TOKEN * options.max_tokens)
-    for result in read_results(folder):
-        if result.reward is not None:
-            yield Example(task=result.task, messages=asked[result.rollout], reward=result.reward)
+def load_model(path: str) -> Any:
+    with LOADING:
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def split_by_task(
-    examples: Sequence[Example], heldout: float
-) -> tuple[list[Example], list[Example]]:
-    """Train and held-out examples: a task is in one of them, always in the same."""
-    parts: tuple[list[Example], list[Example]] = ([], [])
-    for example in examples:
-        digest = hashlib.sha256(example.task.encode()).digest()
-        parts[int.from_bytes(digest[:8]) < heldout * 2**64].append(example)
-    return parts
+def description(
+    options: argparse.Namespace, num_train: int, heldout: Sequence[Example]
+) -> dict[str, Any]:
+    """How the verifier came to be."""
+    return {
+        "model": options.model,
+        "evaluations": [str(folder) for folder in options.eval_dirs],
+        "num_train": num_train,
+        "heldout_tasks": sorted({example.task for example in heldout}),
+        "epochs": options.epochs,
+        "learning_rate": options.learning_rate,
+        "max_tokens": options.max_tokens,
+    }
 
 
 def fit(
@@ -169,16 +149,6 @@ def fit(
         log.info("epoch %d of %d: loss %.4f", epoch + 1, epochs, losses[-1])
     model.eval()
     return losses
-
-
-def class_weights(rewards: Sequence[float]) -> list[float]:
-    """One a rollout: solved ones together weigh as much as the others, and the mean is 1."""
-    num_solved = sum(reward >= 1 for reward in rewards)
-    half = len(rewards) / 2
-    return [
-        half / num_solved if reward >= 1 else half / (len(rewards) - num_solved)
-        for reward in rewards
-    ]
 
 
 @torch.inference_mode()

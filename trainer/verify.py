@@ -30,7 +30,7 @@ from trainer.generate import ContextFull, EngineUnavailable, GenerationTimeout
 from trainer.results import read_header, read_results, turns_of
 from trainer.scores import read_scores, scores_path
 from trainer.stop import stop_on_signals
-from trainer.verifier import EndpointVerifier, LocalVerifier, Verifier
+from trainer.verifier import EndpointVerifier, Verifier
 from trainer.verifier_prompt import messages
 
 log = logging.getLogger("trainer.verify")
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring for its exit codes."""
     options = _options(argv)
     try:
-        asked = questions(options.eval_dir, max_chars=CHARS_PER_TOKEN * options.max_tokens)
+        asked = questions(options.eval_dir, options.max_tokens, taskset=options.taskset)
         verifier = open_verifier(options)
-    except (ConfigError, TasksetError, FileNotFoundError) as error:
+    except (ConfigError, TasksetError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     path = scores_path(options.eval_dir, options.name)
@@ -93,24 +93,39 @@ def appended(path: Path) -> Iterator[IO[str]]:
         yield lines
 
 
-def questions(eval_dir: Path, *, max_chars: int) -> dict[UUID, list[dict[str, str]]]:
-    """rollout -> the chat that asks about it, of every scored rollout. Raises ConfigError, TasksetError."""
+def questions(
+    eval_dir: Path, max_tokens: int, *, taskset: str = ""
+) -> dict[UUID, list[dict[str, str]]]:
+    """rollout -> the chat that asks about it, of every scored rollout, in `max_tokens` or about as many.
+
+    The tasks are the evaluation's own unless `taskset` names others. Raises ConfigError, TasksetError, FileNotFoundError.
+    """
     config = parse_evaluation(read_header(eval_dir).started.config)
-    tasks: Mapping[str, Task] = {t.task_id: t for t in load_taskset(config.tasks.taskset).tasks}
+    found = load_taskset(taskset or config.tasks.taskset)
+    tasks: Mapping[str, Task] = {task.task_id: task for task in found.tasks}
     results = [result for result in read_results(eval_dir) if result.reward is not None]
+    if unknown := sorted({result.task for result in results} - tasks.keys()):
+        raise TasksetError(f"{unknown[0]}: not in the taskset; name it by --taskset")
     return {
         result.rollout: messages(
             tasks[result.task].problem_statement,
             [event.turn for event in turns],
             result.patch.decode(errors="replace"),
-            max_chars=max_chars,
+            max_chars=CHARS_PER_TOKEN * max_tokens,
         )
         for result, turns in turns_of(results)
     }
 
 
 def open_verifier(options: argparse.Namespace) -> Verifier:
+    """Raises ConfigError and OSError when there is no such model."""
     if not options.endpoint:
+        folder = Path(options.model)
+        if folder.is_dir() and not (folder / "config.json").is_file():
+            message = f"{folder}: has no config.json; name the folder of a model"
+            raise ConfigError([("model", message)])
+        from trainer.local_verifier import LocalVerifier
+
         return LocalVerifier(options.model)
     model = {"path": options.model, "endpoint": options.endpoint}
     rollout = {"concurrency": options.jobs}
@@ -124,17 +139,20 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trainer.verify", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("eval_dir", type=Path, help="folder of an evaluation")
-    parser.add_argument("--name", type=_name, required=True, help="what reports call the verifier")
+    parser.add_argument(
+        "--name", type=verifier_name, required=True, help="what reports call the verifier"
+    )
     parser.add_argument("--model", required=True, help="folder or id; its name at the endpoint")
     parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server: .../v1")
     parser.add_argument(
         "--max-tokens", type=int, default=65536, help="of the question, about; default: 65536"
     )
+    parser.add_argument("--taskset", default="", help="name or folder; default: the evaluation's")
     parser.add_argument("--jobs", type=int, default=8, help="questions at a time; default: 8")
     return parser.parse_args(argv)
 
 
-def _name(text: str) -> str:
+def verifier_name(text: str) -> str:
     if not re.fullmatch(r"[\w.-]+", text):
         raise argparse.ArgumentTypeError(f"{text}: letters, digits, dot, dash, underscore")
     return text

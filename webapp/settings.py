@@ -143,11 +143,13 @@ INSTALLED_APPS = [
     "django_htmx",
     "ninja",
     "webapp.api",
+    "webapp.assessments",
     "webapp.evaluations",
     "webapp.rollouts",
     "webapp.runs",
     "webapp.sandboxes",
     "webapp.tasksets",
+    "webapp.verifiers",
     "webapp.webhooks",
 ]
 MIDDLEWARE = [
@@ -260,13 +262,14 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_ROUTES = {
     "runs.train_run": {"queue": "train"},
     "evaluations.run_shard": {"queue": "evaluate"},
+    "assessments.assess": {"queue": "evaluate"},
 }
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     name: {"task": f"{name}.reap", "schedule": 5.0, "options": {"expires": 5}}
-    for name in ("evaluations", "runs", "sandboxes", "tasksets", "webhooks")
+    for name in ("assessments", "evaluations", "runs", "sandboxes", "tasksets", "webhooks")
 }
 
 RUNS_DIR = Path(env_str("RUNS_DIR", str(VAR_DIR / "runs"))).resolve()

@@ -1,4 +1,4 @@
-// The pages of evaluations: draws the curves, and asks for them again whenever the header of a live one was refreshed.
+// The pages of evaluations: draws the curves, and asks for them again whenever the header of a live one, or the table of a sweep, was refreshed.
 
 import { draw } from "./charts.js";
 
@@ -15,5 +15,5 @@ async function refetch() {
 addEventListener("DOMContentLoaded", () => draw(figures, ""));
 document.addEventListener("theme:changed", () => draw(figures, ""));
 document.addEventListener("htmx:afterSwap", (event) => {
-  if (event.target.id === "evaluation-header") refetch();
+  if (["evaluation-header", "sweep-points"].includes(event.target.id)) refetch();
 });

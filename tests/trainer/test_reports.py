@@ -1,7 +1,9 @@
 """The files that an evaluation leaves for others, from a real evaluation: each rollout under its own id in every one."""
 
 import json
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,9 +14,14 @@ from trainer import report
 from trainer.evaluate import main as evaluate
 from trainer.evaluation_config import EVAL_FILE
 from trainer.predictions import Prediction, read_predictions
+from trainer.reports.content import Bullets, Report, Table, Text
+from trainer.reports.html import html
+from trainer.reports.markdown import markdown
+from trainer.reports.plots import curves_plot
 from trainer.reports.swebench import Graded, run_report, status_of_tests
 from trainer.results import Result, read_results
 
+BODY = re.compile(r"<body>.*</body>", re.DOTALL)
 NAMES = ["bonus-points", "budget-left", "class-average"]
 
 
@@ -53,6 +60,55 @@ def test_the_markdown_report_has_the_rates(written: Path, results: list[Result])
     assert "6 of 6 rollouts have a score" in text
     assert "|  | k = 1 | k = 2 |" in text
     assert "| Repository | tasks | pass@1 |" in text
+
+
+def test_the_page_is_whole_in_itself_and_has_the_plots(
+    written: Path, results: list[Result]
+) -> None:
+    text = (written / "report.html").read_text()
+    assert len(text) < 100_000
+    page = ElementTree.fromstring(BODY.search(text)[0])
+    assert [image.get("aria-label") for image in page.iter("svg")] == [
+        "pass@k and best@k against k",
+        "pass@1 by part",
+    ]
+    solved = sum(result.reward or 0 for result in results) / 6
+    shown = [title.text for title in page.iter("title")]
+    assert f"pass@k, k = 1: {solved:.1%}" in shown
+    assert f"best@k, vote, k = 2: {vote_at_2(results):.1%}" in shown
+    assert not {"script", "link", "img"} & {element.tag for element in page.iter()}
+    # the Markdown says the same
+    for row in (written / "report.md").read_text().splitlines():
+        if row.startswith("| best@k"):
+            assert row.strip("| ").split(" | ") in [
+                [cell.text for cell in line] for line in page.iter("tr")
+            ]
+
+
+def vote_at_2(results: list[Result]) -> float:
+    """Of two rollouts the patched one has the only vote, or both have the same, or none has."""
+    tasks: dict[str, list[Result]] = {}
+    for result in results:
+        tasks.setdefault(result.task, []).append(result)
+    return sum(
+        max(r.reward or 0 for r in group if r.patch or not any(g.patch for g in group))
+        for group in tasks.values()
+    ) / len(tasks)
+
+
+def test_names_in_a_page_are_text_and_no_markup() -> None:
+    report = Report(
+        title="<script>alert(1)</script>",
+        head=Bullets(["a & b"]),
+        blocks=[Table(["<th>"], [["</td>"]]), Text("<p>")],
+        curves={"<g>": [0.0, 1.0]},
+        parts=[],
+    )
+    page = html(report)
+    assert "<script>" not in page
+    assert "&lt;g&gt;" in page
+    assert markdown(report).startswith("# <script>")
+    assert curves_plot({"pass@k": [0.5]}) == ""
 
 
 def test_the_table_has_one_row_a_rollout(written: Path, results: list[Result]) -> None:

@@ -16,15 +16,9 @@ from trainer import train_verifier
 from trainer.estimates import brier, calibration_error
 from trainer.evaluate import main as evaluate
 from trainer.evaluation_config import EVAL_FILE
-from trainer.train_verifier import (
-    VERIFIER_FILE,
-    Example,
-    class_weights,
-    fit,
-    quality,
-    split_by_task,
-)
-from trainer.verifier import LocalVerifier
+from trainer.local_verifier import LocalVerifier
+from trainer.train_verifier import VERIFIER_FILE, fit, quality
+from trainer.verifier_examples import Example, class_weights, split_by_task
 
 
 def example(number: int) -> Example:

@@ -3,9 +3,7 @@
 import json
 import math
 import random
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,45 +11,20 @@ from hypothesis import strategies as st
 
 from sandbox.task import load_taskset
 from sandbox.trajectory import Turn
+from tests.trainer.judging_endpoint import JudgingEndpoint, reply
 from tests.trainer.scripted_endpoint import ScriptedEndpoint
 from trainer import report, verify
 from trainer.estimates import auc
 from trainer.evaluate import main as evaluate
 from trainer.evaluation_config import EVAL_FILE
 from trainer.generate import EngineUnavailable
+from trainer.local_verifier import LocalVerifier
 from trainer.results import Result, read_results
 from trainer.scores import read_scores, scores_path, worth
-from trainer.verifier import LocalVerifier, score_of_reply, share_of_yes
+from trainer.verifier import score_of_reply, share_of_yes
 from trainer.verifier_prompt import SYSTEM, messages, shortened
 
 NAMES = ["bonus-points", "budget-left", "class-average", "count-the-sheep"]
-
-
-def reply(word: str, yes: float, no: float) -> dict[str, Any]:
-    """As an OpenAI-compatible server tells it."""
-    told = [{"token": "<judgement>", "logprob": 0.0, "top_logprobs": []}]
-    alternatives = [{"token": "YES", "logprob": yes}, {"token": " NO", "logprob": no}]
-    logprob = yes if word == "YES" else no
-    told.append({"token": word, "logprob": logprob, "top_logprobs": alternatives})
-    message = {"role": "assistant", "content": f"<judgement>{word}"}
-    return {"choices": [{"message": message, "logprobs": {"content": told}}]}
-
-
-class JudgingEndpoint(ScriptedEndpoint):
-    """Knows the solutions: P(YES) is 0.9 for a gold patch and less for others, told late and in no order."""
-
-    def reply(self, request: dict[str, Any]) -> tuple[int, str]:
-        if "logprobs" not in request:
-            return super().reply(request)
-        self.requests.append(request)
-        time.sleep(random.random() * 0.2)
-        asked = request["messages"][-1]["content"]
-        solved = any(
-            t.gold_patch.strip().splitlines()[-1] in asked.partition("[PATCH]")[2]
-            for t in self.tasks
-        )
-        share = 0.9 if solved else 0.2
-        return 200, json.dumps(reply("YES", math.log(share), math.log(1 - share)))
 
 
 @pytest.fixture(scope="module")

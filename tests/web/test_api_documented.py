@@ -95,7 +95,15 @@ def test_every_body_has_an_example_that_fits() -> None:
 
 
 def test_every_launch_names_its_idempotency_key() -> None:
-    for path in ("/api/runs", "/api/runs/{run_id}/clone", "/api/evaluations"):
+    evaluation = "/api/evaluations/{evaluation_id}"
+    for path in (
+        "/api/runs",
+        "/api/runs/{run_id}/clone",
+        "/api/evaluations",
+        "/api/evaluations/sweeps",
+        f"{evaluation}/verify",
+        f"{evaluation}/regrade",
+    ):
         parameters = api.get_openapi_schema()["paths"][path]["post"]["parameters"]
         assert "Idempotency-Key" in [parameter["name"] for parameter in parameters]
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from webapp.evaluations.charts import curves as evaluation_curves
 from webapp.runs.charts import (
     MAX_POINTS,
     SECTIONS,
@@ -129,3 +130,13 @@ def test_bars_are_strided_and_keep_the_newest():
 def test_a_sparkline_needs_two_points():
     assert sparkline([0.5]) == ""
     assert sparkline([0.0, 1.0], width=10, height=4) == "M0.0 4.0L10.0 0.0"
+
+
+def test_many_methods_are_named_below_the_plot_and_a_random_choice_is_dotted() -> None:
+    few = evaluation_curves({"pass@k": [0.5, 0.7], "random": [0.5, 0.5]})
+    assert few["layout"]["showlegend"]
+    assert [trace["line"]["dash"] for trace in few["data"]] == ["solid", "dot"]
+    many = evaluation_curves({f"m{number}": [0.5] for number in range(9)})
+    assert not many["layout"]["showlegend"]
+    assert [trace["name"] for trace in many["data"]] == [f"best@k, m{n}" for n in range(9)]
+    assert all(trace["line"]["color"] for trace in many["data"])

@@ -1,25 +1,28 @@
 """Evaluations from their pages: launch, the real process behind a scripted endpoint, crashes, stop, and what the pages show."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-import tomli_w
 from django.contrib.auth.models import User
-from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
 from sandbox.task import Task, load_taskset
 from tests.trainer.scripted_endpoint import Script, ScriptedEndpoint
 from tests.web.conftest import make_worker
-from trainer.evaluate import main as evaluate
-from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
+from tests.web.evaluated import (
+    NAMES,
+    config_of,
+    form_data,
+    in_thread,
+    recorded_evaluation,
+    wait_until,
+)
+from trainer.evaluation_config import EvalConfig, parse_evaluation
 from trainer.results import read_results, rewards_by_task
 from webapp.evaluations import lifecycle, supervise
 from webapp.evaluations.jobs import run_shard
@@ -33,7 +36,6 @@ from webapp.webhooks.models import Delivery, Webhook
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-NAMES = ["bonus-points", "budget-left", "class-average", "count-the-sheep"]
 UNKNOWN = UUID(int=1)
 
 
@@ -58,24 +60,13 @@ def as_it_was(endpoint: ScriptedEndpoint) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def config(endpoint: ScriptedEndpoint) -> EvalConfig:
-    return parse_evaluation(
-        {
-            "model": {"path": "their/model", "endpoint": endpoint.url},
-            "tasks": {"split": "all", "only": NAMES},
-            "rollout": {"group_size": 2, "prompt": "starter", "concurrency": 4},
-            "engine": {"max_model_len": 40000},
-        }
-    )
+    return config_of(endpoint, group_size=2)
 
 
 @pytest.fixture(scope="module")
 def recorded(config: EvalConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an evaluation that was made in a shell, in two shards."""
-    folder: Path = tmp_path_factory.mktemp("recorded")
-    (folder / EVAL_FILE).write_text(tomli_w.dumps(config.model_dump(mode="json")))
-    for number in (1, 2):
-        assert evaluate([str(folder), "--shard", f"{number}/2"]) == 0
-    return folder
+    return recorded_evaluation(config, tmp_path_factory.mktemp("recorded"))
 
 
 @pytest.fixture
@@ -87,20 +78,6 @@ def evaluation(config: EvalConfig, alice: User) -> Evaluation:
 @pytest.fixture
 def done(recorded: Path) -> Evaluation:
     return replay(recorded, name="held out")
-
-
-def in_thread(work: Callable[[], None]) -> threading.Thread:
-    """Started, and its database connection closed at its end."""
-
-    def run() -> None:
-        try:
-            work()
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
 
 
 def test_an_evaluation_runs_in_shards_to_its_end(evaluation: Evaluation, settings) -> None:
@@ -157,14 +134,6 @@ def test_a_killed_process_goes_on_and_every_rollout_is_there_once(
     assert (types.count("started"), types.count("resumed"), types.count("finished")) == (1, 1, 1)
     places = list(evaluation.counted_rollouts().values_list("task", "index"))
     assert len(set(places)) == len(places) == len(NAMES) * 2
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if happened():
-            return
-        threading.Event().wait(0.05)
-    pytest.fail("it did not happen")
 
 
 def test_another_machine_takes_over_and_goes_on_from_the_rows(
@@ -325,7 +294,10 @@ def test_the_page_shows_what_the_rollouts_say(
     assert f"/evaluations/{done.pk}/" in rollout
     figures = client.get(f"/evaluations/{done.pk}/figures.json").json()["figures"]
     names = {trace["name"] for trace in figures["curves"]["data"]}
-    assert names == {"pass@k", "best@k, vote", "best@k, shortest patch"}
+    assert names == {
+        "pass@k",
+        *(f"best@k, {name}" for name in ("random", "vote", "shortest patch")),
+    }
 
 
 @pytest.mark.parametrize(
@@ -358,23 +330,6 @@ def test_only_the_owner_and_staff_stop_and_resume(
     client.post(f"/evaluations/{evaluation.pk}/stop/")
     evaluation.refresh_from_db()
     assert (evaluation.status, evaluation.reason) == ("stopped", "Stopped by bob.")
-
-
-def form_data(config: EvalConfig, **changes: Any) -> dict[str, Any]:
-    """The configuration as the form sends it."""
-    data: dict[str, Any] = {"recipe": "starter", "name": "from the page", "num_shards": "2"}
-    for section, value in config.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            data |= {f"{section}.{name}": _sent(item) for name, item in value.items()}
-        elif section not in ("recipe", "description"):
-            data[section] = _sent(value)
-    return data | changes
-
-
-def _sent(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "on" if value else ""
-    return value if isinstance(value, list) else str(value)
 
 
 def test_the_form_launches_what_it_says(client: Client, alice: User, config: EvalConfig) -> None:

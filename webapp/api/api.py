@@ -11,7 +11,7 @@ from django.urls import URLPattern
 from ninja import NinjaAPI
 from ninja.security import HttpBearer, SessionAuth
 
-from webapp.api import evaluations, health, rollouts, runs
+from webapp.api import assessments, evaluations, health, rollouts, runs, sweeps, verifiers
 from webapp.api.models import ApiToken
 
 
@@ -28,7 +28,10 @@ api = NinjaAPI(title="DeepSWE Studio", version="1", auth=[TokenAuth(), SessionAu
 api.add_router("", health.router)
 api.add_router("", rollouts.router)
 api.add_router("/runs", runs.router)
+api.add_router("/evaluations/sweeps", sweeps.router)
 api.add_router("/evaluations", evaluations.router)
+api.add_router("/evaluations", assessments.router)
+api.add_router("/verifiers", verifiers.router)
 
 api_urls = api.urls
 for _pattern in api_urls[0]:

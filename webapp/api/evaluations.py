@@ -15,10 +15,12 @@ from trainer.evaluation_config import load_evaluation_recipe
 from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.api.problems import ProblemsOut, refusal
 from webapp.api.runs import EventsOut
+from webapp.assessments.selection import curves_of, selection_of
 from webapp.evaluations import lifecycle
 from webapp.evaluations.models import Evaluation, EvaluationStatus, ShardEvent
 from webapp.evaluations.overview import Progress, summary_of
 from webapp.evaluations.predictions import predictions
+from webapp.rollouts.models import Rollout
 
 router = Router(tags=["evaluations"])
 
@@ -130,6 +132,13 @@ class EstimateOut(Schema):
     num_rollouts: int
 
 
+class CountsOut(Schema):
+    """Tests that hold for the patch: the repository's own that passed before, and cases that reproduced the issue."""
+
+    regression: int
+    reproduction: int
+
+
 class ResultOut(Schema):
     """One rollout that counts."""
 
@@ -146,10 +155,27 @@ class ResultOut(Schema):
     seconds: float
     grade_s: float
     reason: str
+    scores: dict[str, float]
+    """By verifier that judges."""
+    test_counts: dict[str, CountsOut]
+    """By verifier that runs tests."""
+
+    @staticmethod
+    def resolve_scores(row: Rollout) -> dict[str, float]:
+        scores = {result.verifier.name: result.score for result in row.results.all()}
+        return {name: score for name, score in scores.items() if score is not None}
+
+    @staticmethod
+    def resolve_test_counts(row: Rollout) -> dict[str, Any]:
+        ran = [result for result in row.results.all() if result.score is None]
+        return {result.verifier.name: result for result in ran}
 
 
 class ResultsOut(Schema):
-    """`curves` has pass@k and best@k for k = 1, 2, ...; `results` are the rollouts in the order of tasks and indices."""
+    """`curves` has pass@k, and best@k by method and verifier, for k = 1, 2, ...
+
+    `results` are the rollouts in the order of tasks and indices.
+    """
 
     pass_at_1: EstimateOut | None
     curves: dict[str, list[float]]
@@ -208,13 +234,13 @@ def read_results(
     evaluation = _evaluation(evaluation_id)
     summary = summary_of(evaluation)
     rollouts = evaluation.counted_rollouts().defer("patch", "tests", "files")
-    rollouts = rollouts.order_by("task", "index")
+    rollouts = rollouts.prefetch_related("results__verifier").order_by("task", "index")
     if task:
         rollouts = rollouts.filter(task=task)
     found = summary.pass_1
     return {
         "pass_at_1": found and found._asdict() | found.interval._asdict(),
-        "curves": summary.curves,
+        "curves": curves_of(summary, selection_of(evaluation)),
         "endings": summary.endings,
         "flags": summary.flags,
         "results": rollouts[offset : offset + limit],

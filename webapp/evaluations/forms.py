@@ -4,8 +4,10 @@ from typing import Any
 
 from django import forms
 
+from trainer.config import ConfigError
 from trainer.evaluation_config import EvalConfig, parse_evaluation
 from webapp.evaluations import lifecycle
+from webapp.evaluations.sweeps import configs_of
 from webapp.runs.configs import ConfigSection, config_sections
 from webapp.runs.forms import ConfigForm
 
@@ -38,6 +40,30 @@ class EvaluationForm(ConfigForm):
         initial=1,
         widget=forms.NumberInput(attrs={"class": "form-control num"}),
     )
+
+    context_limits = forms.CharField(
+        required=False,
+        widget=forms.TextInput(
+            attrs={"class": "form-control num", "placeholder": "one evaluation, as above"}
+        ),
+    )
+    """Of a sweep, in tokens after the prompt; empty for a single evaluation."""
+
+    def clean_context_limits(self) -> list[int]:
+        words = self.cleaned_data["context_limits"].replace(",", " ").split()
+        if not all(word.isdecimal() for word in words):
+            raise forms.ValidationError("Numbers of tokens, with commas between them.")
+        return [int(word) for word in words]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean()
+        self.configs: list[EvalConfig] = []
+        if data.get("context_limits") and not self.errors:
+            try:
+                self.configs = configs_of(self.config, data["context_limits"])
+            except ConfigError as error:
+                self.add_error("context_limits", error.problems[0][1])
+        return data
 
     @classmethod
     def sections(cls) -> list[ConfigSection]:

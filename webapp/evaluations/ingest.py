@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from uuid import UUID
 
+from django.core.files.storage import default_storage
 from django.db import transaction
 
 from trainer.events import EVENT, EVENTS_FILE, AnyEvent, Regraded, RolloutFinished
@@ -70,3 +71,17 @@ def restore(shard: Shard, folder: Path, host: str) -> None:
             file.write(event.model_dump_json().encode() + b"\n")
         offset = file.tell()
     Shard.objects.filter(id=shard.id).update(ingest_offset=offset, host=host)
+
+
+def restore_patches(shard: Shard, folder: Path) -> None:
+    """Bring patches that are files from the object store, where this machine does not have them."""
+    ended = shard.events.filter(type="rollout_finished", payload__files__has_key="patch")
+    for relative in ended.values_list("payload__files__patch", flat=True):
+        name = f"evaluations/{shard.evaluation_id}/{shard.number}/{relative}"
+        path = (folder / relative).resolve()
+        if path.exists() or not path.is_relative_to(folder.resolve()):
+            continue
+        if default_storage.exists(name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with default_storage.open(name) as stored:
+                path.write_bytes(stored.read())

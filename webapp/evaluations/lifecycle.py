@@ -21,7 +21,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from trainer.evaluation_config import EvalConfig
-from webapp.evaluations.models import ENDED, HELD, Evaluation, EvaluationStatus, Shard
+from webapp.evaluations.models import (
+    ENDED,
+    HELD,
+    ContextSweep,
+    Evaluation,
+    EvaluationStatus,
+    Shard,
+)
 from webapp.runs import placement
 from webapp.runs.models import Run, Worker
 from webapp.wake import wake
@@ -42,11 +49,18 @@ def may_change(user: User | AnonymousUser, evaluation: Evaluation) -> bool:
 # ---- what people ask for
 
 
-def launch(*, config: EvalConfig, name: str, owner: User | None, num_shards: int = 1) -> Evaluation:
+def launch(
+    *,
+    config: EvalConfig,
+    name: str,
+    owner: User | None,
+    num_shards: int = 1,
+    sweep: ContextSweep | None = None,
+) -> Evaluation:
     """Queue a new evaluation in so many shards."""
     with transaction.atomic():
         evaluation = Evaluation.objects.create(
-            name=name, config=config.model_dump(mode="json"), owner=owner
+            name=name, config=config.model_dump(mode="json"), owner=owner, sweep=sweep
         )
         Shard.objects.bulk_create(
             Shard(evaluation=evaluation, number=number, total=num_shards)
@@ -72,7 +86,17 @@ def request_stop(evaluation: Evaluation, by: str) -> bool:
 
 
 def resume(evaluation: Evaluation) -> bool:
-    """Queue stopped and failed shards again, and finished ones with rollouts without a score. False when there are none."""
+    """Queue stopped and failed shards again, and finished ones with rollouts without a score.
+
+    False when there are none, or while an assessment reads what is there.
+    """
+    with transaction.atomic():
+        # an assessment is begun under the same lock
+        Evaluation.objects.select_for_update().get(pk=evaluation.pk)
+        return not evaluation.assessments.under_way().exists() and _queue_again(evaluation)
+
+
+def _queue_again(evaluation: Evaluation) -> bool:
     again = evaluation.shards.filter(status__in=ENDED)
     if _is_complete(evaluation):
         again = again.exclude(status=EvaluationStatus.FINISHED)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.urls import reverse
 from django.utils import timezone
 
 from trainer.evaluation_config import EvalConfig, parse_evaluation
@@ -31,6 +32,23 @@ HELD = (EvaluationStatus.RUNNING, EvaluationStatus.STOPPING)
 ENDED = (EvaluationStatus.STOPPED, EvaluationStatus.FINISHED, EvaluationStatus.FAILED)
 
 
+class ContextSweep(models.Model):
+    """Evaluations that were launched together and differ in their context limit alone."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=120)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("evaluations:sweep", args=[self.pk])
+
+
 class Evaluation(models.Model):
     """k rollouts of every task of a taskset, by one model."""
 
@@ -51,6 +69,9 @@ class Evaluation(models.Model):
         on_delete=models.SET_NULL,
         related_name="evaluations",
     )
+    sweep = models.ForeignKey(
+        ContextSweep, null=True, blank=True, on_delete=models.SET_NULL, related_name="evaluations"
+    )
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -60,6 +81,9 @@ class Evaluation(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("evaluations:evaluation", args=[self.pk])
 
     @property
     def is_live(self) -> bool:
@@ -72,7 +96,7 @@ class Evaluation(models.Model):
     @property
     def last_seq(self) -> int:
         """Of all shards together: grows with every event."""
-        return sum(self.shards.values_list("last_seq", flat=True))
+        return sum(shard.last_seq for shard in self.shards.all())
 
     @property
     def parsed(self) -> EvalConfig:
@@ -81,6 +105,11 @@ class Evaluation(models.Model):
     @property
     def model_name(self) -> str:
         return str(self.config["model"]["path"])
+
+    @property
+    def context_limit(self) -> int:
+        """Tokens after the prompt."""
+        return int(self.config["rollout"]["max_response_tokens"])
 
     @property
     def group_size(self) -> int:

@@ -25,9 +25,11 @@ def summary_of(evaluation: Evaluation) -> Summary:
     return found
 
 
-def _summarize(evaluation: Evaluation) -> Summary:
+def rollout_rows(evaluation: Evaluation) -> list[RolloutRow]:
+    """Of the rollouts that ended and count, in the order of tasks and places."""
     columns = (
         "task",
+        "id",
         "termination_reason",
         "reward",
         "flags",
@@ -40,10 +42,14 @@ def _summarize(evaluation: Evaluation) -> Summary:
         "grade_s",
     )
     rows = evaluation.counted_rollouts().annotate(digest=MD5("patch"), size=Length("patch"))
+    return [RolloutRow(*row) for row in rows.order_by("task", "index").values_list(*columns)]
+
+
+def _summarize(evaluation: Evaluation) -> Summary:
     tasks = Task.objects.filter(task_id__in=task_ids(evaluation))
     known = list(tasks.values_list("task_id", "repo_name", "difficulty"))
     return summarize(
-        (RolloutRow(*row) for row in rows.order_by("task", "index").values_list(*columns)),
+        rollout_rows(evaluation),
         repository_of={task: repository for task, repository, _ in known},
         difficulty_of={task: difficulty for task, _, difficulty in known},
     )
@@ -51,9 +57,7 @@ def _summarize(evaluation: Evaluation) -> Summary:
 
 def task_ids(evaluation: Evaluation) -> list[str]:
     """Of all shards that have begun, by name."""
-    return sorted(
-        task for tasks in evaluation.shards.values_list("tasks", flat=True) for task in tasks
-    )
+    return sorted(task for shard in evaluation.shards.all() for task in shard.tasks)
 
 
 def solve_rates(evaluation: Evaluation) -> dict[str, float]:

@@ -10,9 +10,11 @@ from uuid import UUID
 from django.db import transaction
 
 from trainer.events import EVENTS_FILE, Started, read_events_of
+from webapp.assessments.results import store_all
 from webapp.evaluations import lifecycle
 from webapp.evaluations.ingest import ingest
 from webapp.evaluations.models import Evaluation, EvaluationStatus, Shard, ShardEvent
+from webapp.verifiers.registry import RegistryError
 
 _SHARD = re.compile(r"(\d+)-of-(\d+)$")
 
@@ -36,6 +38,10 @@ def replay(folder: Path, *, name: str = "", copy_files: bool = False) -> Evaluat
         )
         ingest(shard.id, place, copy_files=copy_files)
         _settle(shard)
+    try:
+        store_all(evaluation, folder)
+    except RegistryError as error:
+        raise ReplayError(f"{folder}: {error}; rename its file") from error
     lifecycle.settle_whole(evaluation.id)
     evaluation.refresh_from_db()
     return evaluation
@@ -68,7 +74,8 @@ def _blank(started: Started, name: str) -> Evaluation:
 
 def _settle(shard: Shard) -> None:
     """As its last event says, if it is the end."""
-    last = ShardEvent.objects.filter(shard=shard).order_by("seq").last()
+    told = ShardEvent.objects.filter(shard=shard).exclude(type="regraded")
+    last = told.order_by("seq").last()
     if last is not None and last.type == "finished":
         shard.refresh_from_db()
         shard.status, shard.reason = last.payload["status"], last.payload["reason"]

@@ -3,13 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.core.paginator import Page, Paginator
 from django.db.models.functions import MD5, Length
 from django.http import QueryDict
 
 from trainer.selection import Patch, agreement_votes, shortest_patch_scores
+from trainer.summary import SHORTEST, VOTE
+from webapp.assessments.results import Results, results_of
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.overview import solve_rates, task_ids
 from webapp.rollouts.models import Rollout
@@ -25,13 +28,22 @@ SHOWN = {
 }
 
 
+class Choice(NamedTuple):
+    """The rollout that a rule picks of all."""
+
+    rule: str
+    rollout: Rollout | None
+    told: str = ""
+    """What a verifier says of it, short."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
     task: str
     rate: float | None
     rollouts: list[Rollout]
-    chosen: list[tuple[str, Rollout | None]]
-    """(selection rule, the rollout that it picks of all)."""
+    chosen: list[Choice]
+    """By each rule, in the same order in every row."""
 
 
 def page_of_tasks(evaluation: Evaluation, query: QueryDict) -> "tuple[Page[Any], list[TaskRow]]":
@@ -44,8 +56,21 @@ def page_of_tasks(evaluation: Evaluation, query: QueryDict) -> "tuple[Page[Any],
         wanted.sort(key=lambda task: -rates.get(task, -1))
     page = Paginator(wanted, PAGE_SIZE).get_page(query.get("page"))
     names = list(page.object_list)
-    rollouts = _rollouts(evaluation, names)
-    return page, [_row(task, rates.get(task), rollouts.get(task, [])) for task in names]
+    rollouts, ranks = _rollouts(evaluation, names), _ranks(results_of(evaluation))
+    return page, [_row(task, rates.get(task), rollouts.get(task, []), ranks) for task in names]
+
+
+Ranks = dict[str, dict[UUID, tuple[float, ...]]]
+"""Verifier -> rollout -> what it is chosen by, the highest first."""
+
+
+def _ranks(told: Results) -> Ranks:
+    ranks: Ranks = {
+        name: {rollout: (score,) for rollout, score in known.items()}
+        for name, known in told.scores.items()
+    }
+    ranks |= {name: {**known} for name, known in told.counts.items()}
+    return ranks
 
 
 def _is_wanted(task: str, rates: dict[str, float], query: QueryDict) -> bool:
@@ -72,13 +97,22 @@ def _rollouts(evaluation: Evaluation, tasks: Sequence[str]) -> dict[str, list[Ro
     return found
 
 
-def _row(task: str, rate: float | None, rollouts: list[Rollout]) -> TaskRow:
+def _row(
+    task: str,
+    rate: float | None,
+    rollouts: list[Rollout],
+    ranks: Ranks,
+) -> TaskRow:
     scored = [rollout for rollout in rollouts if rollout.reward is not None]
     return TaskRow(
         task=task,
         rate=rate,
         rollouts=rollouts,
-        chosen=[("vote", _voted(scored)), ("shortest patch", _shortest(scored))],
+        chosen=[
+            Choice(SHORTEST, _shortest(scored)),
+            Choice(VOTE, _voted(scored)),
+            *(_highest(name, scored, known) for name, known in ranks.items()),
+        ],
     )
 
 
@@ -98,3 +132,13 @@ def _voted(scored: list[Rollout]) -> Rollout | None:
 def _shortest(scored: list[Rollout]) -> Rollout | None:
     scores = shortest_patch_scores(_patches(scored))
     return scored[scores.index(max(scores))] if scores else None
+
+
+def _highest(name: str, scored: list[Rollout], known: dict[UUID, tuple[float, ...]]) -> Choice:
+    """Of equal ones the first; one of which the verifier says nothing last."""
+    best = max(scored, key=lambda rollout: known.get(rollout.pk, ()), default=None)
+    rank = known.get(best.pk, ()) if best else ()
+    told = " + ".join(
+        f"{number:.2f}" if isinstance(number, float) else str(number) for number in rank
+    )
+    return Choice(name, best, told)

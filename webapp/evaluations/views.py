@@ -1,4 +1,4 @@
-"""Pages of evaluations: the list, one with its curves and tasks, two side by side, a new one, stop and resume."""
+"""Pages of evaluations: the list, one with its curves and tasks, two side by side, a sweep, a new one, stop and resume."""
 
 from typing import Any
 from uuid import UUID
@@ -12,12 +12,16 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from trainer.config import ConfigError
 from trainer.evaluation_config import evaluation_recipes, load_evaluation_recipe
-from webapp.evaluations import charts, lifecycle
+from trainer.summary import Summary
+from webapp.assessments.panel import panel
+from webapp.assessments.selection import Selection, curves_of, selection_of
+from webapp.evaluations import charts, lifecycle, sweeps
 from webapp.evaluations.comparisons import compare
 from webapp.evaluations.forms import EvaluationForm
-from webapp.evaluations.models import Evaluation, EvaluationStatus
+from webapp.evaluations.models import ContextSweep, Evaluation, EvaluationStatus
 from webapp.evaluations.overview import Progress, summary_of
 from webapp.evaluations.tasks import SHOWN, page_of_tasks
+from webapp.runs.charts import Figure
 from webapp.runs.models import Run
 from webapp.runs.views import HtmxRequest
 
@@ -54,20 +58,22 @@ def evaluation_list(request: HtmxRequest) -> HttpResponse:
 
 def evaluation_page(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
     evaluation = _evaluation(evaluation_id)
-    summary = summary_of(evaluation)
+    summary, chosen = summary_of(evaluation), selection_of(evaluation)
     others = Evaluation.objects.exclude(pk=evaluation.pk).only("name", "created_at")[:50]
     context = {
-        **_header(request, evaluation),
+        **_header(request, evaluation, summary, chosen),
         **_tasks(request, evaluation),
+        **panel(request, evaluation, chosen),
         "charts": charts.charts_of(summary),
-        "figures": charts.figures(summary),
+        "figures": charts.figures(summary, curves_of(summary, chosen)),
         "others": others,
     }
     return render(request, "evaluations/evaluation.html", context)
 
 
 def evaluation_header(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
-    context = _header(request, _evaluation(evaluation_id))
+    evaluation = _evaluation(evaluation_id)
+    context = _header(request, evaluation, summary_of(evaluation), selection_of(evaluation))
     return render(request, "evaluations/_header.html", context)
 
 
@@ -77,8 +83,10 @@ def evaluation_tasks(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
 
 
 def evaluation_figures(request: HttpRequest, evaluation_id: UUID) -> JsonResponse:
-    summary = summary_of(_evaluation(evaluation_id))
-    return JsonResponse({"figures": charts.figures(summary)})
+    evaluation = _evaluation(evaluation_id)
+    summary = summary_of(evaluation)
+    lines = curves_of(summary, selection_of(evaluation))
+    return JsonResponse({"figures": charts.figures(summary, lines)})
 
 
 def comparison_page(request: HttpRequest) -> HttpResponse:
@@ -103,19 +111,54 @@ def new_evaluation(request: HttpRequest) -> HttpResponse:
     """Choose a recipe, change fields, launch. `?run=` evaluates that run's newest checkpoint."""
     form = _form(request)
     if request.method == "POST" and form.is_valid():
-        evaluation = lifecycle.launch(
-            config=form.config,
-            name=form.cleaned_data["name"],
-            owner=request.user if request.user.is_authenticated else None,
-            num_shards=form.cleaned_data["num_shards"],
-        )
-        return redirect("evaluations:evaluation", evaluation.pk)
+        return redirect(_launch(request, form))
     context = {
         "form": form,
         "recipe": form.base["recipe"],
         "recipes": [load_evaluation_recipe(name) for name in evaluation_recipes()],
     }
     return render(request, "evaluations/new.html", context, status=422 if form.errors else 200)
+
+
+def _launch(request: HttpRequest, form: EvaluationForm) -> Evaluation | ContextSweep:
+    """What the form says: one evaluation, or one for each context limit."""
+    told: dict[str, Any] = {
+        "name": form.cleaned_data["name"],
+        "owner": request.user if request.user.is_authenticated else None,
+        "num_shards": form.cleaned_data["num_shards"],
+    }
+    if form.configs:
+        return sweeps.launch(configs=form.configs, **told)
+    return lifecycle.launch(config=form.config, **told)
+
+
+def sweep_page(request: HtmxRequest, sweep_id: UUID) -> HttpResponse:
+    """pass@1 against the context limit; its rows alone for htmx."""
+    sweep = get_object_or_404(ContextSweep.objects.select_related("owner"), pk=sweep_id)
+    points = sweeps.points_of(sweep)
+    context = {
+        "sweep": sweep,
+        "points": points,
+        "chart": charts.LIMITS,
+        "figures": _sweep_figures(points),
+        "under_way": not all(point.evaluation.is_ended for point in points),
+    }
+    name = "evaluations/_points.html" if request.htmx else "evaluations/sweep.html"
+    return render(request, name, context)
+
+
+def sweep_figures(request: HttpRequest, sweep_id: UUID) -> JsonResponse:
+    sweep = get_object_or_404(ContextSweep, pk=sweep_id)
+    return JsonResponse({"figures": _sweep_figures(sweeps.points_of(sweep))})
+
+
+def _sweep_figures(points: list[sweeps.Point]) -> dict[str, Figure]:
+    scored = [
+        (point.evaluation.context_limit, point.summary.pass_1)
+        for point in points
+        if point.summary.pass_1
+    ]
+    return {charts.LIMITS.name: charts.against_limit(scored)}
 
 
 @require_POST
@@ -135,7 +178,9 @@ def resume_evaluation(request: HttpRequest, evaluation_id: UUID) -> HttpResponse
 
 
 def _evaluation(evaluation_id: UUID) -> Evaluation:
-    return get_object_or_404(Evaluation.objects.select_related("owner"), pk=evaluation_id)
+    """With its shards: most of a page asks for them."""
+    rows = Evaluation.objects.select_related("owner", "sweep").prefetch_related("shards__worker")
+    return get_object_or_404(rows, pk=evaluation_id)
 
 
 def _named(request: HttpRequest, name: str) -> Evaluation:
@@ -152,14 +197,18 @@ def _changeable(request: HttpRequest, evaluation_id: UUID) -> Evaluation:
     return evaluation
 
 
-def _header(request: HttpRequest, evaluation: Evaluation) -> dict[str, Any]:
-    progress = Progress([evaluation])
+def _header(
+    request: HttpRequest, evaluation: Evaluation, summary: Summary, chosen: Selection
+) -> dict[str, Any]:
+    progress, lines = Progress([evaluation]), curves_of(summary, chosen)
+    shown = {*summary.curves, *chosen.verified}
     return {
         "evaluation": evaluation,
-        "summary": summary_of(evaluation),
+        "summary": summary,
+        "curves": {name: line for name, line in lines.items() if name in shown},
         "wanted": progress.wanted(evaluation),
         "num_scored": progress.num_scored(evaluation),
-        "shards": list(evaluation.shards.select_related("worker")),
+        "shards": evaluation.shards.all(),
         "waiting": lifecycle.waiting_for(evaluation),
         "may_change": lifecycle.may_change(request.user, evaluation),
     }
@@ -167,7 +216,13 @@ def _header(request: HttpRequest, evaluation: Evaluation) -> dict[str, Any]:
 
 def _tasks(request: HttpRequest, evaluation: Evaluation) -> dict[str, Any]:
     page, rows = page_of_tasks(evaluation, request.GET)
-    return {"evaluation": evaluation, "page": page, "task_rows": rows, "shown": SHOWN.items()}
+    return {
+        "evaluation": evaluation,
+        "page": page,
+        "task_rows": rows,
+        "rules": [choice.rule for choice in rows[0].chosen] if rows else [],
+        "shown": SHOWN.items(),
+    }
 
 
 def _form(request: HttpRequest) -> EvaluationForm:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
+from webapp.assessments import lifecycle as assessments
 from webapp.evaluations import lifecycle as evaluations
 from webapp.runs import lifecycle
 from webapp.sandboxes import sweeps
@@ -139,6 +140,7 @@ def _reap() -> None:
     try:
         lifecycle.reap()
         evaluations.reap()
+        assessments.reap()
         validations.reap()
         sweeps.keep_up()
         deliver.reap()

@@ -119,6 +119,12 @@ def points(value: float) -> str:
 
 
 @register.filter
+def points_bare(value: float) -> str:
+    """A difference of rates where the unit stands elsewhere: `+3.1`."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+@register.filter
 def count(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 

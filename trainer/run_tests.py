@@ -1,0 +1,241 @@
+"""`python -m trainer.run_tests EVAL_DIR --name NAME --model M [--endpoint URL]`: verify rollouts by tests that anybody may run.
+
+First the testgen agent writes one script of reproduction tests a task (prompt trainer/prompts/testgen.toml), as an evaluation
+of its own in EVAL_DIR/open_tests/NAME, whose reward is 1 when a case of the script shows the issue in the untouched
+repository. Then each patch is run in a fresh sandbox against that script and against the repository's own tests that passed
+before: the counts, tied to the rollout's id, are EVAL_DIR/open_tests/NAME/counts.jsonl. Started again it does what is missing.
+`trainer.selection` says how counts choose, `python -m trainer.report EVAL_DIR` what that is worth.
+
+Exit codes: 0 done, 1 some have no counts or no model was to be had, 2 the configuration is wrong, 3 stopped.
+"""
+
+import argparse
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import tomli_w
+
+from sandbox.base import BACKENDS, Backend, SandboxLabels
+from sandbox.counts import Counts
+from sandbox.deployment import configured_backend
+from sandbox.errors import Outcome, TasksetError
+from sandbox.open_tests import Before, OpenTests
+from sandbox.pool import Pool
+from sandbox.task import Task, load_taskset
+from trainer.collect import limits_of
+from trainer.config import ConfigError
+from trainer.evaluate import STOPPED, Share, evaluated_tasks, identify, only_one, run
+from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
+from trainer.evaluation_shards import Shard
+from trainer.evaluator import Evaluator
+from trainer.predictions import instance_of
+from trainer.results import Result, read_header, read_results
+from trainer.rollout import Rollout
+from trainer.stop import stop_on_signals
+from trainer.test_counts import COUNTS_FILE, counts_path, line_of, read_counts
+from trainer.verify import appended, verifier_name
+
+log = logging.getLogger("trainer.run_tests")
+
+PROMPT = "testgen"
+SANDBOX_LIFE_S = 3600.0
+"""After so long anybody may remove a sandbox of ours; one counting takes far less."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see the module's docstring for its exit codes."""
+    options = _options(argv)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    folder = counts_path(options.eval_dir, options.name).parent
+    try:
+        config = parse_evaluation(read_header(options.eval_dir).started.config)
+        results = [r for r in read_results(options.eval_dir) if r.reward is not None]
+        writing = testgen_config(config, options, sorted({r.task for r in results}))
+        with stop_on_signals() as stop, only_one(folder):
+            code = write_scripts(writing, folder, stop.is_set)
+            if code:
+                return code
+            return count_all(writing, folder, results, stop)
+    except (ConfigError, TasksetError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+# ---- the scripts
+
+
+def testgen_config(
+    config: EvalConfig, options: argparse.Namespace, task_ids: Sequence[str]
+) -> EvalConfig:
+    """The evaluation that writes the scripts: this one's limits and sandboxes, another model and prompt. Raises ConfigError."""
+    data: dict[str, Any] = config.model_dump(mode="json")
+    data["model"] |= {"path": options.model, "endpoint": options.endpoint, "api_key_file": ""}
+    data["description"] = f"Reproduction tests by {options.name}."
+    data["tasks"] = {
+        "taskset": options.taskset or config.tasks.taskset,
+        "split": "all",
+        "only": [instance_of(task_id) for task_id in task_ids],
+    }
+    data["rollout"] |= {"group_size": 1, "prompt": PROMPT}
+    data["sandbox"] |= {"backend": options.backend} if options.backend else {}
+    return parse_evaluation(data)
+
+
+def write_scripts(config: EvalConfig, folder: Path, stopping: Callable[[], bool]) -> int:
+    """One a task, where there is none yet. Returns the exit code of that evaluation."""
+    (folder / EVAL_FILE).write_text(
+        tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    )
+    share = Share(
+        config=config,
+        tasks=evaluated_tasks(config.tasks),
+        folder=folder,
+        evaluation=identify(folder, None),
+        shard=Shard(),
+    )
+    return run(share, stopping, evaluator=ScriptWriter)
+
+
+@dataclass(kw_only=True)
+class ScriptWriter(Evaluator):
+    """An evaluator whose rollouts are worth 1 when their script shows the issue; hidden tests are not run."""
+
+    def _grade(self, task: Task, rollout: Rollout, labels: SandboxLabels) -> None:
+        began = time.monotonic()
+        tests = OpenTests(task, rollout.patch, self.backend, labels=labels, limits=self._limits)
+        found = tests.num_reproduced()
+        rollout.grade_s = time.monotonic() - began
+        if found is None:
+            rollout.outcome, rollout.termination_reason = Outcome.INFRA, "infra"
+            rollout.reason = "no sandbox to run the script in"
+        else:
+            rollout.reward = float(found > 0)
+            rollout.reason = f"{found} cases of the script show the issue."
+
+
+def scripts_of(folder: Path) -> dict[str, bytes]:
+    """task -> the patch that makes its script, of those whose script shows the issue."""
+    return {result.task: result.patch for result in read_results(folder) if result.reward}
+
+
+# ---- the counts
+
+
+def count_all(
+    config: EvalConfig, folder: Path, results: Sequence[Result], stop: threading.Event
+) -> int:
+    """Count what is missing; the exit code."""
+    path = folder / COUNTS_FILE
+    known = read_counts(path)
+    missing = [result for result in results if result.rollout not in known]
+    tasks = {task.task_id: task for task in load_taskset(config.tasks.taskset).tasks}
+    with (
+        closing(Pool(configured_backend(config.sandbox.backend))) as backend,
+        appended(path) as lines,
+    ):
+        counter = Counter(config, tasks, scripts_of(folder), backend)
+        num_counted = 0
+        for rollout, counts in counter.run(missing, stop):
+            lines.write(line_of(rollout, counts))
+            lines.flush()
+            num_counted += 1
+    failed = len(missing) - num_counted
+    print(f"{num_counted} rollouts counted, {len(known)} were known, {failed} have no counts")
+    return STOPPED if stop.is_set() else 1 if failed else 0
+
+
+class Counter:
+    """Runs open tests against patches, equal patches of a task once."""
+
+    def __init__(
+        self,
+        config: EvalConfig,
+        tasks: Mapping[str, Task],
+        scripts: Mapping[str, bytes],
+        backend: Backend,
+    ) -> None:
+        self._tasks, self._scripts, self._backend = tasks, scripts, backend
+        self._jobs, self._limits = config.sandbox.concurrency, limits_of(config.sandbox)
+        self._run = f"run-tests-{uuid4()}"
+
+    def run(
+        self, results: Sequence[Result], stop: threading.Event
+    ) -> Iterator[tuple[UUID, Counts]]:
+        """Each rollout with its counts, as they come; one without a sandbox is told in the log."""
+        by_patch: dict[tuple[str, bytes], list[UUID]] = {}
+        for result in results:
+            by_patch.setdefault((result.task, result.patch), []).append(result.rollout)
+        with ThreadPoolExecutor(self._jobs, "run-tests") as pool:
+            before = self._before(pool, {task for task, _ in by_patch}, stop)
+            futures = {
+                pool.submit(self._count, task, patch, before.get(task), stop): rollouts
+                for (task, patch), rollouts in by_patch.items()
+            }
+            for future in as_completed(futures):
+                if counts := future.result():
+                    yield from ((rollout, counts) for rollout in futures[future])
+
+    def _before(
+        self, pool: ThreadPoolExecutor, tasks: set[str], stop: threading.Event
+    ) -> dict[str, Before]:
+        found = pool.map(
+            lambda task: None if stop.is_set() else self._tests(task).before(), sorted(tasks)
+        )
+        return {task: before for task, before in zip(sorted(tasks), found, strict=True) if before}
+
+    def _count(
+        self, task: str, patch: bytes, before: Before | None, stop: threading.Event
+    ) -> Counts | None:
+        if before is None or stop.is_set():
+            return None
+        counts = self._tests(task).count(patch, before)
+        if counts is None:
+            log.warning("%s: a patch has no counts: no sandbox was to be had", task)
+        return counts
+
+    def _tests(self, task: str) -> OpenTests:
+        labels = SandboxLabels(
+            run=self._run,
+            rollout=str(uuid4()),
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            expires=time.time() + SANDBOX_LIFE_S,
+        )
+        return OpenTests(
+            self._tasks[task],
+            self._scripts.get(task, b""),
+            self._backend,
+            labels=labels,
+            limits=self._limits,
+        )
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer.run_tests", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("eval_dir", type=Path, help="folder of an evaluation")
+    parser.add_argument(
+        "--name", type=verifier_name, required=True, help="what reports call the verifier"
+    )
+    parser.add_argument("--model", required=True, help="that writes the tests: folder or id")
+    parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server: .../v1")
+    parser.add_argument("--taskset", default="", help="name or folder; default: the evaluation's")
+    parser.add_argument("--backend", choices=tuple(BACKENDS), help="default: the evaluation's own")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

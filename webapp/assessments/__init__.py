@@ -1,0 +1,1 @@
+"""The `assessments` app: what is done over the rollouts of an evaluation that has ended."""

@@ -1,0 +1,69 @@
+"""What each way to choose among an evaluation's rollouts is worth, kept until an event or a result changes it."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from django.core.cache import cache
+
+from trainer.methods import Method, methods
+from trainer.scores import worth
+from trainer.summary import PASS, Summary
+from webapp.assessments.results import num_results, results_of
+from webapp.evaluations.models import Evaluation
+from webapp.evaluations.overview import KEPT_S, rollout_rows
+
+
+class Quality(NamedTuple):
+    """Of a verifier's results."""
+
+    num_scored: int
+    """Rollouts."""
+    auc: float | None
+    """Of a judge's scores; None for one that runs tests, whose counts compare within a task alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    methods: list[Method]
+    """Random, shortest patch and vote, then verifiers and hybrids; empty while nothing has a reward."""
+    verified: dict[str, Quality]
+    """By verifier."""
+
+    @property
+    def max_k(self) -> int:
+        """The k at which methods are compared."""
+        return len(self.methods[0].curve) if self.methods else 0
+
+    @property
+    def rows(self) -> list[tuple[Method, Quality | None]]:
+        return [(method, self.verified.get(method.name)) for method in self.methods]
+
+
+def selection_of(evaluation: Evaluation) -> Selection:
+    """Of the rollouts that count; nothing is chosen, nor compared, while the evaluation goes on."""
+    if not evaluation.is_ended:
+        return Selection(methods=[], verified={})
+    key = f"evaluation-selection-{evaluation.pk}-{evaluation.last_seq}-{num_results(evaluation)}"
+    found: Selection | None = cache.get(key)
+    if found is None:
+        found = _select(evaluation)
+        cache.set(key, found, KEPT_S)
+    return found
+
+
+def _select(evaluation: Evaluation) -> Selection:
+    rows, told = rollout_rows(evaluation), results_of(evaluation)
+    verified = {name: worth(name, known, rows) for name, known in told.scores.items()}
+    return Selection(
+        methods=methods(rows, told.scores, told.counts),
+        verified={name: Quality(found.num_scored, found.auc) for name, found in verified.items()}
+        | {name: Quality(len(known), None) for name, known in told.counts.items()},
+    )
+
+
+def curves_of(summary: Summary, chosen: Selection) -> dict[str, list[float]]:
+    """pass@k, and best@k by each method, for k = 1, 2, ...; the simplest rules alone while it goes on."""
+    if not chosen.methods:
+        return summary.curves
+    passes = {PASS: summary.curves[PASS]} if summary.curves else {}
+    return passes | {method.name: method.curve for method in chosen.methods}
