@@ -259,7 +259,7 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
         "",
         f"Memory ({shape.num_parameters:,} parameters)",
         f"  trainer, {where}",
-        f"    weights        {_gib(trainer.weights)} (float32)",
+        f"    weights        {_gib(trainer.weights)} (float32{_describe_adapter(config, shape)})",
         f"    gradients      {_gib(trainer.gradients)}",
         f"    AdamW          {_gib(trainer.optimizer)}",
         f"    activations    {_gib(trainer.activations)} (estimate)",
@@ -273,6 +273,11 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
     if memory.handover:
         lines.append(f"  weight hand-over {_gib(memory.handover)} of memory-backed disk")
     return [*lines, f"  sandboxes        {_gib(memory.sandboxes)} at most"]
+
+
+def _describe_adapter(config: TrainConfig, shape: ModelShape) -> str:
+    adapter = shape.num_adapter_parameters(config.lora)
+    return f", {adapter:,} trained by LoRA" if adapter else ""
 
 
 def _describe_disk(config: TrainConfig, disk: Disk) -> list[str]:

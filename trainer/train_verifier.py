@@ -2,8 +2,9 @@
 
 The examples are the scored rollouts of evaluations, as `trainer.verify` asks about them, each with its reward; evaluate on the
 train split to have tasks left for what counts. A share of the tasks is held out, chosen by a hash of their names, and tells
-what was learnt: AUC, Brier score and calibration error, before and after. All weights are trained, on the log-odds of YES over
-NO alone (logistic loss), the two classes weighing the same. OUT is a model folder with verifier.json beside it: hand it to
+what was learnt: AUC, Brier score and calibration error, before and after. All weights are trained, or with `--lora-rank` an
+adapter that is merged into them at the end, on the log-odds of YES over NO alone (logistic loss), the two classes weighing the
+same. OUT is a model folder with verifier.json beside it: hand it to
 `trainer.verify --model OUT`.
 
 Exit codes: 0 trained, 2 nothing to train on, 3 stopped; what is stopped leaves no folder.
@@ -25,9 +26,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sandbox.errors import TasksetError
-from trainer.config import ConfigError
+from trainer.config import ConfigError, LoraConfig
 from trainer.estimates import auc, brier, calibration_error
 from trainer.evaluate import STOPPED
+from trainer.lora import adapt, unload
 from trainer.policy import LOADING
 from trainer.results import read_results
 from trainer.stop import RunStopped, stop_on_signals
@@ -81,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with LOADING:
         model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if options.lora_rank:
+        adapt(model, LoraConfig(rank=options.lora_rank), seed=options.seed)
     before = quality(model, tokenizer, heldout)
     try:
         with stop_on_signals() as stop:
@@ -96,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunStopped:
         return STOPPED
     after = quality(model, tokenizer, heldout)
+    unload(model)
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
     told = {
@@ -104,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "num_train": len(train),
         "heldout_tasks": sorted({example.task for example in heldout}),
         "epochs": options.epochs,
+        "lora_rank": options.lora_rank,
         "learning_rate": options.learning_rate,
         "before": asdict(before),
         "after": asdict(after),
@@ -208,6 +214,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="folder or id to begin with")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=1e-5)
+    parser.add_argument("--lora-rank", type=int, default=0, help="0 trains all weights")
     parser.add_argument("--heldout", type=float, default=0.2, help="share of the tasks")
     parser.add_argument("--max-tokens", type=int, default=4096, help="of one example, about")
     parser.add_argument("--seed", type=int, default=0)

@@ -5,10 +5,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.trainer.attempts import MIXED, make_config, make_groups
-from tests.trainer.random_models import FAMILIES, VOCABULARY, make_model
+from tests.trainer.gradients import alike_groups
+from tests.trainer.random_models import FAMILIES, VOCABULARY, make_model, make_policy
 from trainer.batch import pack
 from trainer.ceiling import TERA, find_ceiling, gpu_ceiling, measure_matmul
-from trainer.flops import forward_flops, rows_forward_flops
+from trainer.config import LoraConfig
+from trainer.flops import forward_flops, rows_flops_spared, rows_forward_flops
 from trainer.footprint import shape_of
 
 
@@ -51,6 +53,27 @@ def test_a_token_sees_its_ancestors_and_itself() -> None:
     assert rows_forward_flops(shape, [row]) == forward_flops(
         shape, tokens=10, attended_pairs=pairs, loss_tokens=5
     )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_lora_spares_is_what_torch_counts(family: str) -> None:
+    """Of one row through the layers, forward and backward, with all weights trained and with an adapter alone."""
+    lora = LoraConfig(rank=3)
+    (row,) = pack(alike_groups(make_config()), make_config())
+    shape = shape_of(make_model(family, "eager").config.to_dict())
+    num_tokens = len(row.input_ids)
+    counted = []
+    for policy in (make_policy(family), make_policy(family, lora=lora)):
+        with FlopCounterMode(display=False) as counter:
+            policy.scores(row).logprobs.sum().backward()
+        counted.append(counter.get_total_flops())
+    # the counter sees the merging, forward and backward, and queries, keys and values of the first layer, whose input
+    # is frozen, need no gradient of it
+    merging = 2 * 2 * 2 * 3 * sum(i * o for i, o in shape.projections.values())
+    first = 2 * num_tokens * sum(i * o for i, o in list(shape.projections.values())[:3])
+    spared = counted[0] - counted[1] + merging - first
+    assert rows_flops_spared(shape, [row], lora) == pytest.approx(spared, rel=0.01)
+    assert rows_flops_spared(shape, [row], LoraConfig()) == 0
 
 
 @pytest.mark.parametrize(
