@@ -3,12 +3,14 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.trainer.attempts import make_config
 from tests.trainer.conftest import MakeConfig
@@ -22,6 +24,7 @@ from tests.trainer.gradients import (
 )
 from tests.trainer.random_models import FAMILIES, make_model, make_policy
 from tests.trainer.test_checkpoint import CONFIG, NoTokenizer, take_step
+from tests.trainer.test_train_verifier import example
 from trainer import attention, checkpoint
 from trainer.batch import pack
 from trainer.checkpoint import CheckpointError, Progress
@@ -36,6 +39,7 @@ from trainer.policy import (
     weight_shapes,
     whole_weights,
 )
+from trainer.train_verifier import fit
 from trainer.world import ALONE
 
 LORA = LoraConfig(rank=3, alpha=6.0)
@@ -244,3 +248,16 @@ def test_an_adapter_that_the_model_cannot_have_is_refused() -> None:
         del layer.mlp.gate_proj
     with pytest.raises(ConfigError, match="lora.targets: gate_proj: not a projection of this"):
         adapt(model, LORA, seed=0)
+
+
+def test_a_verifier_is_trained_by_its_adapter_alone(tiny_model: Path) -> None:
+    """The tiny model's output layer is random and frozen: the loss falls, but not far."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    adapt(model, LoraConfig(rank=8), seed=0)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    examples = [example(i) for i in range(32)]
+    losses = fit(model, tokenizer, examples, epochs=2, learning_rate=3e-3, seed=0)
+    assert sum(losses[4:]) < 0.9 * sum(losses[:4])
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name in before if is_adapter(name)}
