@@ -26,7 +26,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sandbox.errors import TasksetError
-from trainer.config import ConfigError, LoraConfig
+from trainer.config import ConfigError, LoraConfig, parse_as
 from trainer.estimates import auc, brier, calibration_error
 from trainer.evaluate import STOPPED
 from trainer.lora import adapt, unload
@@ -84,7 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if options.lora_rank:
-        adapt(model, LoraConfig(rank=options.lora_rank), seed=options.seed)
+        try:
+            adapt(model, parse_as(LoraConfig, {"rank": options.lora_rank}), seed=options.seed)
+        except ConfigError as error:
+            print(f"--lora-rank: {error}", file=sys.stderr)
+            return 2
     before = quality(model, tokenizer, heldout)
     try:
         with stop_on_signals() as stop:
