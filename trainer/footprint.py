@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.config import LoraConfig, Projection, TrainConfig
+from trainer.config import ConfigError, LoraConfig, Projection, TrainConfig
 
 GIB = 2**30
 
@@ -74,6 +74,15 @@ class ModelShape:
     def kv_bytes_per_token(self) -> int:
         """Keys and values of every layer in 16 bits."""
         return 2 * 2 * self.num_layers * self.num_kv_heads * self.head_dim
+
+
+def check_rank(shape: ModelShape, lora: LoraConfig) -> None:
+    """Raises ConfigError for an adapter of a rank that what it is added to cannot have."""
+    for target in lora.targets:
+        most = min(shape.projections[target])
+        if lora.rank > most:
+            message = f"{lora.rank}: {target} itself has rank {most} at most; lower it, or 0 to train all weights"
+            raise ConfigError([("lora.rank", message)])
 
 
 def _qwen3(layers: int, hidden: int, intermediate: int, heads: int, *, tied: bool) -> ModelShape:

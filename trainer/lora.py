@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from trainer.config import ConfigError, LoraConfig
+from trainer.footprint import check_rank, shape_of
 
 ADAPTER_ENDS = (".lora_A", ".lora_B")
 """How the names of an adapter's tensors end."""
@@ -83,15 +84,15 @@ def merge(weight: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
     return torch.addmm(weight.to(precise), b.to(precise), a.to(precise), alpha=scale)
 
 
-def adapt(model: nn.Module, config: LoraConfig, *, seed: int) -> None:
+def adapt(model: Any, config: LoraConfig, *, seed: int) -> None:
     """Freeze `model` and give each of its `targets` an adapter, in place. Raises ConfigError for what the model cannot have."""
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     missing = set(config.targets)
+    check_rank(shape_of(model.config.to_dict()), config)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if name in config.targets and isinstance(child, nn.Linear):
-                _check_rank(name, child, config.rank)
                 adapted = LoraLinear(
                     child, rank=config.rank, alpha=config.alpha, generator=generator
                 )
@@ -100,15 +101,6 @@ def adapt(model: nn.Module, config: LoraConfig, *, seed: int) -> None:
     if missing:
         message = f"{', '.join(sorted(missing))}: not a projection of this model; leave it out"
         raise ConfigError([("lora.targets", message)])
-
-
-def _check_rank(name: str, linear: nn.Linear, rank: int) -> None:
-    most = min(linear.in_features, linear.out_features)
-    if rank > most:
-        message = (
-            f"{rank}: {name} itself has rank {most} at most; lower it, or 0 to train all weights"
-        )
-        raise ConfigError([("lora.rank", message)])
 
 
 def is_adapter(name: str) -> bool:

@@ -40,6 +40,7 @@ from trainer.events import (
     TasksResting,
 )
 from trainer.follow import load_state
+from trainer.footprint import check_rank, model_shape
 from trainer.generate import start_engine
 from trainer.metrics import rollout_metrics, step_time_metrics
 from trainer.resample import top_up
@@ -250,6 +251,8 @@ def check_supported(config: TrainConfig) -> None:
             f"which has {hardware.gpus_per_node} GPUs"
         )
         raise ConfigError([("engine.replicas", message)])
+    if shape := model_shape(config.model.path):
+        check_rank(shape, config.lora)
 
 
 def training_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
