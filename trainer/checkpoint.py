@@ -1,7 +1,8 @@
 """A run's state on disk: model, optimizer, random states, task cursor and policy version, whole or not at all.
 
 `checkpoints/step_N/` appears by a rename when everything in it is written, and the oldest are removed afterwards, so a crash
-at any moment leaves the last complete one. `model/` inside is an ordinary transformers folder.
+at any moment leaves the last complete one. `model/` inside is an ordinary transformers folder. Of a run with LoRA it has the
+merged weights; what such a run goes on from is `adapter/`, in PEFT's format, beside the frozen weights of `model.path`.
 With several ranks the lead writes and reads whole tensors, so a checkpoint knows nothing of how many there were.
 """
 
@@ -20,11 +21,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer.curriculum import Visits
-from trainer.policy import Policy
+from trainer.lora import adapters, from_peft, peft_config, to_peft
+from trainer.policy import Policy, whole_weights
 from trainer.shards import fill, gather_state, share_out
 
 FOLDER = "checkpoints"
 STATE = "state.json"
+ADAPTER = "adapter"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TORN = (
     OSError,
     EOFError,
@@ -82,15 +86,21 @@ class GatherState:
 class WholeState:
     """Tensors in full, on the lead; as saved."""
 
-    model: dict[str, Any]
+    model: dict[str, Tensor]
+    """Adapters merged."""
+    adapter: dict[str, Tensor]
+    """Empty where all weights are trained."""
     optimizer: dict[str, Any]
 
 
 def whole_state(policy: Policy, optimizer: torch.optim.Optimizer) -> WholeState:
-    """Collective."""
+    """Collective; the followers' holds no tensors."""
+    model, world = policy.model, policy.world
+    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     return WholeState(
-        model=gather_state(policy.model.state_dict(), policy.world),
-        optimizer=gather_state(optimizer.state_dict(), policy.world),
+        model={n: w.cpu() for n, w in whole_weights(policy, torch.float32) if world.leads},
+        adapter=gather_state(trained, world) if adapters(model) else {},
+        optimizer=gather_state(optimizer.state_dict(), world),
     )
 
 
@@ -115,6 +125,8 @@ def save(
         shutil.rmtree(unfinished, ignore_errors=True)
         (unfinished / "model").mkdir(parents=True)
         _save_model(policy, state.model, tokenizer, unfinished / "model")
+        if state.adapter:
+            _save_adapter(policy, state.adapter, unfinished / ADAPTER)
         torch.save(state.optimizer, unfinished / "optimizer.pt")
         torch.save(torch.get_rng_state(), unfinished / "rng.pt")
         (unfinished / STATE).write_text(progress.as_json())
@@ -139,6 +151,15 @@ def _save_model(policy: Policy, whole: dict[str, Tensor], tokenizer: Any, folder
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def _save_adapter(policy: Policy, whole: dict[str, Tensor], folder: Path) -> None:
+    """As PEFT has it."""
+    folder.mkdir()
+    told = json.dumps(peft_config(policy.model), indent=2)
+    (folder / "adapter_config.json").write_text(told + "\n")
+    state = {name: tensor.contiguous() for name, tensor in to_peft(whole).items()}
+    save_file(state, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+
+
 def list_steps(run_dir: Path) -> list[int]:
     """Steps with a complete checkpoint, ascending."""
     folders = (run_dir / FOLDER).glob(f"step_*/{STATE}")
@@ -153,7 +174,8 @@ def load(run_dir: Path, step: int, policy: Policy, optimizer: torch.optim.Optimi
     folder = run_dir / FOLDER / f"step_{step}"
     world = policy.world
     state = _read(folder, policy) if world.leads else None
-    fill(policy.model, state.model if state else None, world)
+    weights = state.model | state.adapter if state else None
+    fill(policy.model, weights, world, trained_only=True)
     shares = _shares(state, policy, optimizer)
     try:
         optimizer.load_state_dict(shares)
@@ -174,10 +196,12 @@ class _Read(WholeState):
 
 def _read(folder: Path, policy: Policy) -> _Read:
     """What the lead finds on disk. Raises CheckpointError where it is torn, or of another model."""
+    adapter = folder / ADAPTER / ADAPTER_WEIGHTS
     try:
         optimizer = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
         read = _Read(
             model=load_file(folder / "model" / "model.safetensors"),
+            adapter=from_peft(load_file(adapter)) if adapter.parent.is_dir() else {},
             optimizer=optimizer,
             outline=_outline(optimizer),
             progress=Progress.from_json((folder / STATE).read_text()),
@@ -188,7 +212,7 @@ def _read(folder: Path, policy: Policy) -> _Read:
             f"{folder}: not readable ({error!r}); remove it to resume from the one before"
         ) from error
     ours = {name: p.shape for name, p in policy.model.named_parameters()}
-    theirs = {name: tensor.shape for name, tensor in read.model.items()}
+    theirs = {name: tensor.shape for name, tensor in (read.model | read.adapter).items()}
     if unfit := sorted(name for name, _ in ours.items() ^ theirs.items()):
         names = ", ".join(dict.fromkeys(unfit))
         raise _unfit(folder, ValueError(f"missing, unknown or misshapen weights: {names[:200]}"))

@@ -19,6 +19,7 @@ from trainer.config_rules import broken_rules
 CONFIG_FILE = "config.toml"
 
 FilterReason = Literal["max_context", "max_turns", "timeout"]
+Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -42,6 +43,26 @@ class ModelConfig(Section):
     """Recompute activations in backward: about a quarter slower, far less memory."""
     compile: bool = False
     """Compile each layer with torch.compile (Inductor): the first steps wait for the compiler, a C++ one on a CPU."""
+
+
+class LoraConfig(Section):
+    """Train a small adapter beside frozen weights (LoRA, arXiv 2106.09685)."""
+
+    rank: NonNegative = 0
+    """Rank of what is added to each weight; 0 trains all weights (DeepSWE). With it the learning rate wants to be about
+    ten times that of all weights."""
+    alpha: PositiveFloat = 32.0
+    """What is added is scaled by alpha / rank (32: Thinking Machines' "LoRA Without Regret")."""
+    targets: list[Projection] = [
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    ]
+    """Projections of every layer that get an adapter; all of them learn better than attention's alone."""
 
 
 class TasksConfig(Section):
@@ -256,6 +277,7 @@ class TrainConfig(Section):
     num_steps: Positive
     """Steps of the run; each is one batch of groups and at most one optimizer step."""
     model: ModelConfig = ModelConfig()
+    lora: LoraConfig = LoraConfig()
     tasks: TasksConfig = TasksConfig()
     rollout: RolloutConfig = RolloutConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 def broken_rules(c: "TrainConfig") -> list[Fault]:
     """Every (field, message) pair; empty: the configuration is possible."""
-    return [*_rollout(c), *_algorithm(c), *_engine(c), *_weight_sync(c), *_gpus(c), *_repeated(c)]
+    return [*_lora(c), *_rollout(c), *_algorithm(c), *_engine(c), *_weight_sync(c), *_gpus(c), *_repeated(c)]
+
+
+def _lora(c: "TrainConfig") -> Iterator[Fault]:
+    if c.lora.rank > 0 and not c.lora.targets:
+        message = f"[]: leaves nothing to train with rank={c.lora.rank}; name projections, or set rank = 0"
+        yield "lora.targets", message
 
 
 def _rollout(c: "TrainConfig") -> Iterator[Fault]:
@@ -111,6 +117,7 @@ def _repeated(c: "TrainConfig") -> Iterator[Fault]:
     lists: dict[str, list[str]] = {
         "tasks.difficulties": [*c.tasks.difficulties],
         "tasks.only": c.tasks.only,
+        "lora.targets": [*c.lora.targets],
         "algorithm.compact_filtering": [*c.algorithm.compact_filtering],
         "evaluation.difficulties": [*c.evaluation.difficulties],
     }

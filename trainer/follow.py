@@ -57,7 +57,9 @@ class State(NamedTuple):
 def load_state(config: TrainConfig, run_dir: Path, world: World) -> State:
     """New, or from the newest checkpoint. Collective."""
     temperature = config.rollout.temperature
-    policy = load_policy(config.model, temperature=temperature, world=world)
+    policy = load_policy(
+        config.model, temperature=temperature, world=world, lora=config.lora, seed=config.seed
+    )
     optimizer = make_optimizer(policy.model, config.optimizer)
     reference = None
     if config.algorithm.kl_coef:

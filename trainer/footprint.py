@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.config import TrainConfig
+from trainer.config import ConfigError, LoraConfig, Projection, TrainConfig
 
 GIB = 2**30
 
@@ -18,7 +18,7 @@ FLOAT32 = 4
 TRAINED_BYTES = 16
 """Of a parameter: float32 weight, gradient and AdamW's two moments."""
 CHECKPOINT_BYTES = 12
-"""Of a parameter: float32 weight and AdamW's two moments."""
+"""Of a trained parameter: float32 weight and AdamW's two moments."""
 TOKEN_FILE_BYTES = 9
 """Of a response token on disk: int32 id, int8 mask, float32 log-probability."""
 TEXT_BYTES = 5
@@ -51,9 +51,38 @@ class ModelShape:
         return embeddings + self.num_layers * layer + hidden
 
     @property
+    def projections(self) -> dict[Projection, tuple[int, int]]:
+        """Numbers of inputs and outputs of each projection of a layer."""
+        hidden, kv = self.hidden_size, self.num_kv_heads * self.head_dim
+        inner, wide = self.num_heads * self.head_dim, self.intermediate_size
+        return {
+            "q_proj": (hidden, inner),
+            "k_proj": (hidden, kv),
+            "v_proj": (hidden, kv),
+            "o_proj": (inner, hidden),
+            "gate_proj": (hidden, wide),
+            "up_proj": (hidden, wide),
+            "down_proj": (wide, hidden),
+        }
+
+    def num_adapter_parameters(self, lora: LoraConfig) -> int:
+        """Of the two thin matrices beside each target."""
+        layer = sum(sum(self.projections[target]) for target in lora.targets)
+        return self.num_layers * lora.rank * layer
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """Keys and values of every layer in 16 bits."""
         return 2 * 2 * self.num_layers * self.num_kv_heads * self.head_dim
+
+
+def check_rank(shape: ModelShape, lora: LoraConfig) -> None:
+    """Raises ConfigError for an adapter of a rank that what it is added to cannot have."""
+    for target in lora.targets:
+        most = min(shape.projections[target])
+        if lora.rank > most:
+            message = f"{lora.rank}: {target} itself has rank {most} at most; lower it, or 0 to train all weights"
+            raise ConfigError([("lora.rank", message)])
 
 
 def _qwen3(layers: int, hidden: int, intermediate: int, heads: int, *, tied: bool) -> ModelShape:
@@ -199,14 +228,16 @@ def trainer_memory(
 ) -> TrainerMemory:
     """Of one of `ranks` processes that share weights, gradients and moments evenly (FSDP).
 
-    `logit_tile`: logits that exist at once. `block_queries`: queries whose probabilities do, on a CPU.
+    With LoRA the frozen weights are float32 too, without gradients and moments. `logit_tile`: logits that exist at once.
+    `block_queries`: queries whose probabilities do, on a CPU.
     """
-    share = shape.num_parameters / ranks
+    adapter = shape.num_adapter_parameters(config.lora)
+    trained = adapter or shape.num_parameters
     reference = 1 if config.algorithm.kl_coef else 0
     return TrainerMemory(
-        weights=FLOAT32 * share * (1 + reference),
-        gradients=FLOAT32 * share,
-        optimizer=2 * FLOAT32 * share,
+        weights=FLOAT32 * (shape.num_parameters * (1 + reference) + adapter) / ranks,
+        gradients=FLOAT32 * trained / ranks,
+        optimizer=2 * FLOAT32 * trained / ranks,
         activations=activation_bytes(
             shape,
             pass_tokens(config),
@@ -251,7 +282,11 @@ def disk_use(shape: ModelShape, config: TrainConfig, *, num_rollouts: int) -> Di
     rollout = config.rollout
     response = rollout.max_response_tokens * (TOKEN_FILE_BYTES + TEXT_BYTES)
     prompt = rollout.max_prompt_tokens * FLOAT32
+    adapter = shape.num_adapter_parameters(config.lora)
+    # of a run with LoRA the merged weights are beside the adapter
+    frozen, trained = (shape.num_parameters, adapter) if adapter else (0, shape.num_parameters)
+    checkpoint = FLOAT32 * frozen + CHECKPOINT_BYTES * trained
     return Disk(
-        checkpoints=float(CHECKPOINT_BYTES * shape.num_parameters * (config.checkpoint.keep + 1)),
+        checkpoints=float(checkpoint * (config.checkpoint.keep + 1)),
         rollouts=float(num_rollouts * (response + prompt)),
     )

@@ -26,7 +26,7 @@ from vllm.distributed.weight_transfer import (
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
 from trainer.generate import Engine, EngineUnavailable
-from trainer.policy import Policy, whole_weights
+from trainer.policy import Policy, weight_shapes, whole_weights
 from trainer.vllm_engine import VllmEngine, free_port, replicas_of
 from trainer.weights import GatherWeights
 
@@ -85,8 +85,8 @@ class PolicySource(WeightSource):
         self._policy, self._dtype = policy, dtype
 
     def metadata(self) -> list[ParamMeta]:
-        state = self._policy.model.state_dict()
-        return [ParamMeta(name, self._dtype, tuple(w.shape)) for name, w in state.items()]
+        shapes = weight_shapes(self._policy)
+        return [ParamMeta(name, self._dtype, tuple(shape)) for name, shape in shapes.items()]
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         """vLLM asks for each weight under a stream of its own, on which a gather would wait for the broadcast before it."""

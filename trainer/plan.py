@@ -18,6 +18,7 @@ from trainer.footprint import (
     EngineMemory,
     ModelShape,
     TrainerMemory,
+    check_rank,
     disk_use,
     engine_memory,
     handover_bytes,
@@ -66,13 +67,15 @@ class Memory:
 def print_plan(config: TrainConfig) -> int:
     """Print the plan. 0 when this machine can run it, 1 when it lacks something, 2 when no machine could."""
     machine = this_machine(Path.cwd())
+    shape = model_shape(config.model.path)
     try:
         tasks = count_tasks(config)
+        if shape:
+            check_rank(shape, config.lora)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     work = count_work(config, tasks)
-    shape = model_shape(config.model.path)
     memory = plan_memory(shape, config) if shape else None
     disk = disk_use(shape, config, num_rollouts=work.num_rollouts) if shape else None
     missing = lacking(config, machine, tasks, memory, disk)
@@ -259,7 +262,7 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
         "",
         f"Memory ({shape.num_parameters:,} parameters)",
         f"  trainer, {where}",
-        f"    weights        {_gib(trainer.weights)} (float32)",
+        f"    weights        {_gib(trainer.weights)} (float32{_describe_adapter(config, shape)})",
         f"    gradients      {_gib(trainer.gradients)}",
         f"    AdamW          {_gib(trainer.optimizer)}",
         f"    activations    {_gib(trainer.activations)} (estimate)",
@@ -273,6 +276,11 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
     if memory.handover:
         lines.append(f"  weight hand-over {_gib(memory.handover)} of memory-backed disk")
     return [*lines, f"  sandboxes        {_gib(memory.sandboxes)} at most"]
+
+
+def _describe_adapter(config: TrainConfig, shape: ModelShape) -> str:
+    adapter = shape.num_adapter_parameters(config.lora)
+    return f", {adapter:,} trained by LoRA" if adapter else ""
 
 
 def _describe_disk(config: TrainConfig, disk: Disk) -> list[str]:

@@ -16,8 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from trainer import attention
 from trainer.batch import Row
-from trainer.config import ModelConfig, OptimizerConfig
+from trainer.config import LoraConfig, ModelConfig, OptimizerConfig
 from trainer.head import TokenScores, score_tokens
+from trainer.lora import LoraLinear, adapt, is_adapter, merge
 from trainer.norm import swap_norms
 from trainer.shards import fill, shard, whole
 from trainer.world import ALONE, World
@@ -69,12 +70,19 @@ class Policy(nn.Module):
 
 
 def load_policy(
-    config: ModelConfig, *, temperature: float, weights: Path | None = None, world: World = ALONE
+    config: ModelConfig,
+    *,
+    temperature: float,
+    weights: Path | None = None,
+    world: World = ALONE,
+    lora: LoraConfig | None = None,
+    seed: int = 0,
 ) -> Policy:
     """The model at `config.path` in float32 with tree attention, on a GPU if there is one, shared by all ranks.
 
-    `weights` names another folder with the same shape. Collective; the lead alone reads weights.
-    Raises ValueError for a model whose attention is not plain causal.
+    `weights` names another folder with the same shape. Collective; the lead alone reads weights. With a rank in `lora` an
+    adapter, drawn from `seed`, is all that is trained. Raises ValueError for a model whose attention is not plain causal,
+    and ConfigError for an adapter that it cannot have.
     """
     attention.register()
     with LOADING:
@@ -85,6 +93,8 @@ def load_policy(
         raise ValueError(
             f"{config.path}: sliding-window attention is not supported; choose a model with full attention"
         )
+    if lora and lora.rank:
+        adapt(model, lora, seed=seed)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if config.compile:
@@ -132,7 +142,7 @@ def _hollow(path: str) -> Any:
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(
-        model.parameters(),
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         weight_decay=config.weight_decay,
@@ -150,14 +160,30 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
+def weight_shapes(policy: Policy) -> dict[str, torch.Size]:
+    """Of `whole_weights`, in their order."""
+    return {
+        name: tensor.shape
+        for name, tensor in policy.model.state_dict().items()
+        if not is_adapter(name)
+    }
+
+
 def whole_weights(policy: Policy, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     """Weights by name as a checkpoint has them, one after the other in `dtype`, on the policy's device. Collective.
 
-    Tied output embeddings are among them: vLLM's CPU build keeps a packed copy of them, which it makes anew only when they
-    are loaded by their own name, and would go on sampling with the old ones.
+    Adapters are merged into them. Tied output embeddings are among them: vLLM's CPU build keeps a packed copy of them, which
+    it makes anew only when they are loaded by their own name, and would go on sampling with the old ones.
     """
-    for name, tensor in policy.model.state_dict().items():
-        yield name, whole(tensor.detach()).to(dtype)
+    state = policy.model.state_dict()
+    for name in weight_shapes(policy):
+        weight = whole(state[name].detach())
+        path, _, kind = name.rpartition(".")
+        module = policy.model.get_submodule(path)
+        if kind == "weight" and isinstance(module, LoraLinear):
+            a, b = (whole(state[f"{path}.{part}"].detach()) for part in ("lora_A", "lora_B"))
+            weight = merge(weight, a, b, module.scale)
+        yield name, weight.to(dtype)
 
 
 def engine_state(policy: Policy, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -32,9 +32,20 @@ def shard(root: nn.Module, layers: nn.ModuleList, dtype: torch.dtype, world: Wor
     fully_shard(root, mesh=world.mesh, mp_policy=precision, reshard_after_forward=False)
 
 
-def fill(model: nn.Module, whole_state: Mapping[str, Tensor] | None, world: World) -> None:
-    """Put the lead's whole weights into every rank's shards, and its buffers into every rank. Collective."""
+def fill(
+    model: nn.Module,
+    whole_state: Mapping[str, Tensor] | None,
+    world: World,
+    *,
+    trained_only: bool = False,
+) -> None:
+    """Put the lead's whole weights into every rank's shards, and its buffers into every rank. Collective.
+
+    `trained_only`: frozen weights stay as they are.
+    """
     for name, parameter in model.named_parameters():
+        if trained_only and not parameter.requires_grad:
+            continue
         part = share_out(whole_state[name] if whole_state else None, parameter)
         with torch.no_grad():
             local(parameter).copy_(local(part))

@@ -9,7 +9,7 @@ import torch
 from trainer.batch import Row
 from trainer.ceiling import TERA
 from trainer.config import TrainConfig
-from trainer.flops import FORWARD_AND_BACKWARD, rows_forward_flops
+from trainer.flops import FORWARD_AND_BACKWARD, rows_flops_spared, rows_forward_flops
 from trainer.footprint import GIB, shape_of
 from trainer.tally import Tally
 
@@ -29,7 +29,8 @@ def speed_tally(
     passes = FORWARD_AND_BACKWARD
     passes += config.algorithm.old_logprobs == "recomputed"
     passes += config.algorithm.kl_coef > 0
-    flops = passes * rows_forward_flops(shape_of(model_config), rows)
+    shape = shape_of(model_config)
+    flops = passes * rows_forward_flops(shape, rows) - rows_flops_spared(shape, rows, config.lora)
     tally = Tally()
     for part, spent in seconds.items():
         tally.add(f"time/update/{part}_s", spent, 1.0)

@@ -35,6 +35,7 @@ from trainer.events import (
     StepEnded,
     TasksResting,
 )
+from trainer.footprint import check_rank, model_shape
 from trainer.metrics import rollout_metrics, step_time_metrics
 from trainer.practice import Practice, load_practice
 from trainer.resample import Batch, top_up
@@ -292,6 +293,8 @@ def check_supported(config: TrainConfig) -> None:
             f"which has {hardware.gpus_per_node} GPUs"
         )
         raise ConfigError([("engine.replicas", message)])
+    if shape := model_shape(config.model.path):
+        check_rank(shape, config.lora)
 
 
 def tell_resting(

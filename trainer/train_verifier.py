@@ -2,8 +2,9 @@
 
 The examples are the scored rollouts of evaluations, as `trainer.verify` asks about them, each with its reward; evaluate on the
 train split to have tasks left for what counts. A share of the tasks is held out, chosen by a hash of their names, and tells
-what was learnt: AUC, Brier score and calibration error, before and after. All weights are trained, on the log-odds of YES over
-NO alone (logistic loss), the two classes weighing the same. OUT is a model folder with verifier.json beside it: hand it to
+what was learnt: AUC, Brier score and calibration error, before and after. All weights are trained, or with `--lora-rank` an
+adapter that is merged into them at the end, on the log-odds of YES over NO alone (logistic loss), the two classes weighing the
+same. OUT is a model folder with verifier.json beside it: hand it to
 `trainer.verify --model OUT`.
 
 Exit codes: 0 trained, 2 nothing to train on, 3 stopped; what is stopped leaves no folder.
@@ -24,10 +25,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sandbox.errors import TasksetError
-from trainer.config import ConfigError
+from trainer.config import ConfigError, LoraConfig, parse_as
 from trainer.estimates import auc, brier, calibration_error
 from trainer.evaluate import STOPPED
 from trainer.local_verifier import encode_question, encode_words, yes_over_no
+from trainer.lora import adapt, unload
 from trainer.policy import LOADING
 from trainer.stop import RunStopped, stop_on_signals
 from trainer.verifier_examples import Example, class_weights, read_examples
@@ -59,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         train, heldout = read_examples(
             options.eval_dirs, max_tokens=options.max_tokens, heldout=options.heldout
         )
+        torch.manual_seed(options.seed)
+        model = load_model(options)
     except (ConfigError, TasksetError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
-    torch.manual_seed(options.seed)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = load_model(options.model)
     before = quality(model, tokenizer, heldout)
     try:
         with stop_on_signals() as stop:
@@ -83,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "before": asdict(before),
         "after": asdict(quality(model, tokenizer, heldout)),
     }
+    unload(model)
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
     told = description(options, len(train), heldout) | measured
@@ -91,9 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def load_model(path: str) -> Any:
+def load_model(options: argparse.Namespace) -> Any:
+    """With an adapter where `--lora-rank` asks for one. Raises ConfigError when the model cannot have it."""
     with LOADING:
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
+    if options.lora_rank:
+        adapt(model, parse_as(LoraConfig, {"rank": options.lora_rank}), seed=options.seed)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -108,6 +114,7 @@ def description(
         "heldout_tasks": sorted({example.task for example in heldout}),
         "epochs": options.epochs,
         "learning_rate": options.learning_rate,
+        "lora_rank": options.lora_rank,
         "max_tokens": options.max_tokens,
     }
 
@@ -178,6 +185,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="folder or id to begin with")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=1e-5)
+    parser.add_argument("--lora-rank", type=int, default=0, help="0 trains all weights")
     parser.add_argument("--heldout", type=float, default=0.2, help="share of the tasks")
     parser.add_argument("--max-tokens", type=int, default=4096, help="of one example, about")
     parser.add_argument("--seed", type=int, default=0)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from trainer import attention
+from trainer.config import LoraConfig
+from trainer.lora import adapt, adapters
 from trainer.policy import Policy
 from trainer.rollout import Rollout
 from trainer.world import ALONE, World
@@ -44,9 +46,19 @@ def make_model(family: str, attn_implementation: str, *, seed: int = 0) -> Any:
 
 
 def make_policy(
-    family: str, *, temperature: float = 0.7, seed: int = 0, world: World = ALONE
+    family: str,
+    *,
+    temperature: float = 0.7,
+    seed: int = 0,
+    world: World = ALONE,
+    lora: LoraConfig | None = None,
 ) -> Policy:
+    """With `lora` the policy has an adapter that has learnt something: B is random too."""
     model = make_model(family, attention.TREE, seed=seed)
+    if lora:
+        adapt(model, lora, seed=seed)
+        for module in adapters(model).values():
+            nn.init.normal_(module.lora_B, std=0.05)
     return Policy(model, dtype=torch.float32, temperature=temperature, world=world)
 
 

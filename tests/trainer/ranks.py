@@ -2,9 +2,10 @@
 
     torchrun --nproc-per-node 2 -m tests.trainer.ranks FOLDER
 
-FOLDER holds `model/` and a checkpoint of step 1, saved by one process. The lead writes `gradients.pt`, those of every case;
-a checkpoint of step 2, taken together from that of step 1; `stopped.txt`, whether it heard that the other rank was asked to
-stop; and `failure.txt`, what it was told when the other rank failed.
+FOLDER holds `model/` and a checkpoint of step 1, saved by one process, and in `lora/` the same of a run with LoRA. The lead
+writes `gradients.pt`, those of every case; of each run a checkpoint of step 2, taken together from that of step 1;
+`stopped.txt`, whether it heard that the other rank was asked to stop; and `failure.txt`, what it was told when the other rank
+failed.
 """
 
 import os
@@ -29,11 +30,13 @@ from tests.trainer.gradients import (
 from tests.trainer.random_models import FAMILIES, VOCABULARY, make_policy
 from trainer import checkpoint
 from trainer.checkpoint import Progress
-from trainer.config import TrainConfig
+from trainer.config import LoraConfig, TrainConfig
 from trainer.follow import follow, leading, load_state
 from trainer.policy import compile_layers, spread
 from trainer.update import update
 from trainer.world import ALONE, RankFailed, World, join
+
+LORA = "lora"
 
 
 class Case(NamedTuple):
@@ -44,6 +47,7 @@ class Case(NamedTuple):
     compiled: bool = False
     old_logprobs: str = "sampled"
     dtype: str = "float32"
+    lora_rank: int = 0
 
 
 CASES = [
@@ -56,6 +60,9 @@ CASES = [
     Case("llama", old_logprobs="recomputed"),
     Case("qwen3", compiled=True),
     Case("llama", dtype="bfloat16"),
+    Case("llama", dtype="bfloat16", lora_rank=3),
+    Case("llama", lora_rank=3),
+    Case("qwen3", micro_batch_tokens=16, checkpointed=True, lora_rank=3),
 ]
 
 
@@ -72,7 +79,13 @@ def gradients(case: Case, world: World = ALONE) -> dict[str, Tensor]:
     groups = alike_groups(config)
     sample_near_the_policy(groups, random.Random(3), case.family)
     # another seed on each rank: the weights are to come from the lead
-    policy = make_policy(case.family, temperature=TEMPERATURE, seed=world.rank, world=world)
+    policy = make_policy(
+        case.family,
+        temperature=TEMPERATURE,
+        seed=world.rank,
+        world=world,
+        lora=LoraConfig(rank=case.lora_rank) if case.lora_rank else None,
+    )
     policy.dtype = getattr(torch, case.dtype)
     if case.checkpointed:
         policy.model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -83,8 +96,10 @@ def gradients(case: Case, world: World = ALONE) -> dict[str, Tensor]:
 
 
 def configuration(folder: Path) -> TrainConfig:
+    """With LoRA in a folder of that name."""
     return make_config(
         model={"dtype": "float32", "path": str(folder / "model")},
+        lora={"rank": 3 if folder.name == LORA else 0},
         optimizer={"learning_rate": 1e-2, "weight_decay": 0.1},
     )
 
@@ -129,11 +144,14 @@ def main(folder: Path) -> None:
         processes = world.gather(os.getpid())
         if world.leads:
             torch.save(found, folder / "gradients.pt")
+            with leading(world):
+                next_step(folder / LORA, world)
             next_step(folder, world)
             (folder / "stopped.txt").write_text(str(signal_the_other(world, processes[1])))
             (folder / "failure.txt").write_text(fail_the_other(world))
         else:
-            follow(configuration(folder), folder, world)
+            for run in (folder / LORA, folder):
+                follow(configuration(run), run, world)
 
 
 if __name__ == "__main__":

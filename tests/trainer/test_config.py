@@ -56,6 +56,15 @@ def test_an_unknown_recipe_names_those_there_are() -> None:
         ({"rollout": {"max_turn_tokens": 900}}, "rollout.max_turn_tokens", "900: more than"),
         ({"engine": {"max_model_len": 1000}}, "engine.max_model_len", "1000: less than"),
         ({"algorithm": {"clip_ratio_high": 0.1}}, "algorithm.clip_ratio_high", "0.1: less than"),
+        ({"lora": {"rank": -1}}, "lora.rank", "-1: input should be greater than or equal to 0"),
+        ({"lora": {"rank": 8, "alpha": 0}}, "lora.alpha", "0: input should be greater than 0"),
+        ({"lora": {"rank": 8, "targets": []}}, "lora.targets", "[]: leaves nothing to train"),
+        (
+            {"lora": {"targets": ["lm_head"]}},
+            "lora.targets.0",
+            "'lm_head': input should be 'q_proj'",
+        ),
+        ({"lora": {"targets": ["q_proj", "q_proj"]}}, "lora.targets", "names one twice"),
         (
             {"algorithm": {"importance_cap": 0.5}},
             "algorithm.importance_cap",

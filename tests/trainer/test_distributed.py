@@ -23,7 +23,7 @@ from torch import Tensor
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.gradients import apart
 from tests.trainer.random_models import make_model
-from tests.trainer.ranks import CASES, Case, gradients, next_step
+from tests.trainer.ranks import CASES, LORA, Case, gradients, next_step
 from tests.trainer.running_trainer import (
     EXIT_TIMEOUT_S,
     MARK,
@@ -39,6 +39,7 @@ from tests.trainer.running_trainer import (
 from trainer.config import CONFIG_FILE
 from trainer.deal import cost, deal, idle_row
 from trainer.events import CheckpointSaved, Finished, Resumed, RolloutStarted, StepEnded
+from trainer.lora import is_adapter
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -47,8 +48,9 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two ranks left after one process had saved step 1."""
     folder = tmp_path_factory.mktemp("ranks")
-    make_model("llama", "sdpa").save_pretrained(folder / "model")
-    next_step(folder)
+    for run in (folder, folder / LORA):
+        make_model("llama", "sdpa").save_pretrained(run / "model")
+        next_step(run)
     ran = subprocess.run(
         [*TORCHRUN, "-m", "tests.trainer.ranks", str(folder)],
         cwd=ROOT,
@@ -68,16 +70,21 @@ def test_two_ranks_have_the_gradients_of_one(folder: Path, family: str) -> None:
     assert found.keys() == set(CASES)
     alone_each = gradients(Case(family, share_prefix=False, micro_batch_tokens=1))
     for case in [case for case in CASES if (case.family, case.dtype) == (family, "float32")]:
-        expected = alone_each if case.old_logprobs == "sampled" else gradients(case)
+        special = case.old_logprobs == "recomputed" or case.lora_rank
+        expected = gradients(case) if special else alone_each
         assert found[case].keys() == expected.keys()
         for parameter, gradient in expected.items():
+            if case.lora_rank and not is_adapter(parameter):
+                assert not found[case][parameter].any()
+                continue
             assert gradient.abs().max() > 0
             assert apart(found[case][parameter], gradient) < 1e-5, (case, parameter)
 
 
-def test_two_ranks_round_to_bfloat16_about_as_well_as_one(folder: Path) -> None:
+@pytest.mark.parametrize("lora_rank", [0, 3])
+def test_two_ranks_round_to_bfloat16_about_as_well_as_one(folder: Path, lora_rank: int) -> None:
     """One process computes under autocast, ranks with weights that are bfloat16 on their way: not the same numbers."""
-    (case,) = [case for case in CASES if case.dtype == "bfloat16"]
+    case = Case("llama", dtype="bfloat16", lora_rank=lora_rank)
     exact = gradients(case._replace(dtype="float32"))
     one, two = gradients(case), torch.load(folder / "gradients.pt")[tuple(case)]
     assert 0 < error(two, exact) < 1.5 * error(one, exact)
@@ -104,6 +111,23 @@ def test_a_step_from_a_checkpoint_of_one_process_is_the_same_on_two_ranks(
     for name, weight in expected.items():
         assert (weight - before[name]).abs().max() > 1e-3
         torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_with_lora_is_the_same_on_two_ranks(folder: Path, tmp_path: Path) -> None:
+    """From a checkpoint of one process: adapter and merged weights of the next one."""
+    alone = tmp_path / LORA
+    shutil.copytree(folder / LORA / "model", alone / "model")
+    shutil.copytree(folder / LORA / "checkpoints/step_1", alone / "checkpoints/step_1")
+    next_step(alone)
+    for name in ("model/model.safetensors", "adapter/adapter_model.safetensors"):
+        before, expected, found = (
+            load_file(run / "checkpoints" / step / name)
+            for run, step in ((alone, "step_1"), (alone, "step_2"), (folder / LORA, "step_2"))
+        )
+        assert before.keys() == expected.keys() == found.keys()
+        for key, weight in expected.items():
+            assert key.endswith("_proj.weight") <= (not torch.equal(weight, before[key]))
+            torch.testing.assert_close(found[key], weight, rtol=1e-4, atol=1e-5)
 
 
 def test_one_process_goes_on_from_a_checkpoint_of_two_ranks(folder: Path, tmp_path: Path) -> None:

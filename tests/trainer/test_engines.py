@@ -20,7 +20,7 @@ import torch
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.shared_memory import orphaned_segments
 from trainer.batch import Row
-from trainer.config import TrainConfig
+from trainer.config import LoraConfig, TrainConfig
 from trainer.generate import (
     STOP,
     Completion,
@@ -29,6 +29,7 @@ from trainer.generate import (
     GenerationTimeout,
     start_engine,
 )
+from trainer.lora import adapters
 from trainer.policy import Policy, load_policy
 from trainer.stop import RunStopped
 from trainer.transformers_engine import TransformersEngine
@@ -158,6 +159,20 @@ def test_pushed_weights_answer_from_then_on(
         assert mean_difference(untrained, completions) > 0.1
         if isinstance(engine, VllmEngine):
             check_revival(engine, policy)
+
+
+def test_an_adapter_reaches_the_engine_in_the_weights(
+    engine: Engine, policy: Policy, config: TrainConfig
+) -> None:
+    adapted = load_policy(config.model, temperature=TEMPERATURE, lora=LoraConfig(rank=4))
+    with torch.no_grad():
+        for module in adapters(adapted.model).values():
+            module.lora_B.normal_(std=0.1, generator=torch.Generator().manual_seed(5))
+    with closing(FileSync(adapted, engine, torch.bfloat16)) as sync:
+        sync.push(2)
+        completions = complete_all(engine)
+        assert mean_difference(adapted, completions) < 0.02
+        assert mean_difference(policy, completions) > 0.1
 
 
 def check_revival(engine: VllmEngine, policy: Policy) -> None:

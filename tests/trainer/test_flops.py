@@ -5,10 +5,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.trainer.attempts import MIXED, make_config, make_groups
-from tests.trainer.random_models import FAMILIES, VOCABULARY, make_model
+from tests.trainer.gradients import alike_groups
+from tests.trainer.random_models import FAMILIES, VOCABULARY, make_model, make_policy
 from trainer.batch import pack
 from trainer.ceiling import TERA, find_ceiling, gpu_ceiling, measure_matmul
-from trainer.flops import forward_flops, rows_forward_flops
+from trainer.config import LoraConfig
+from trainer.flops import forward_flops, rows_flops_spared, rows_forward_flops
 from trainer.footprint import shape_of
 
 
@@ -51,6 +53,28 @@ def test_a_token_sees_its_ancestors_and_itself() -> None:
     assert rows_forward_flops(shape, [row]) == forward_flops(
         shape, tokens=10, attended_pairs=pairs, loss_tokens=5
     )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_lora_spares_is_what_torch_counts(family: str) -> None:
+    """Of one row through the layers, forward and backward, with all weights trained and with an adapter alone."""
+    lora = LoraConfig(rank=3)
+    (row,) = pack(alike_groups(make_config()), make_config())
+    shape = shape_of(make_model(family, "eager").config.to_dict())
+    num_tokens = len(row.input_ids)
+    counted = []
+    for policy in (make_policy(family), make_policy(family, lora=lora)):
+        with FlopCounterMode(display=False) as counter:
+            policy.scores(row).logprobs.sum().backward()
+        counted.append(counter.get_total_flops())
+    # the counter sees merging, forward and backward of two layers; the input of the first is frozen, so that its queries, keys
+    # and values carry no gradient back
+    sizes = [i * o for i, o in shape.projections.values()]
+    merging = 2 * lora.rank * (4 * sum(sizes) - sum(sizes[:3]))
+    not_carried = 2 * num_tokens * sum(sizes[:3])
+    spared = counted[0] - counted[1] + merging - not_carried
+    assert rows_flops_spared(shape, [row], lora) == pytest.approx(spared, rel=1e-9)
+    assert rows_flops_spared(shape, [row], LoraConfig()) == 0
 
 
 @pytest.mark.parametrize(

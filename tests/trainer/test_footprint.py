@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from tests.trainer.attempts import make_config
-from tests.trainer.random_models import SHAPE, make_model
+from tests.trainer.random_models import FAMILIES, SHAPE, make_model, make_policy
+from trainer.config import LoraConfig
 from trainer.footprint import (
     GIB,
     KNOWN_SHAPES,
@@ -19,6 +20,7 @@ from trainer.footprint import (
     handover_bytes,
     model_shape,
     pass_tokens,
+    shape_of,
     trainer_memory,
 )
 from trainer.norm import swap_norms
@@ -117,6 +119,30 @@ def test_trainer_memory_by_hand() -> None:
     kept = activation_bytes(TINY, 9000, element=4, recompute=False)
     assert memory.activations == kept + 4 * 64 * 4136 * 16
     assert memory.total == 8 * TINY_PARAMETERS + memory.logits + memory.activations
+
+
+def test_with_lora_only_the_adapter_has_gradients_and_moments() -> None:
+    """Rank 2 on q_proj (32 + 32) and down_proj (48 + 32) of 2 layers."""
+    lora = {"rank": 2, "targets": ["q_proj", "down_proj"]}
+    config = make_config(lora=lora, checkpoint={"keep": 2})
+    adapter = 2 * 2 * (64 + 80)
+    assert TINY.num_adapter_parameters(config.lora) == adapter
+    memory = trainer_memory(TINY, config, ranks=2, logit_tile=128, block_queries=64)
+    assert memory.weights == 4 * (TINY_PARAMETERS + adapter) / 2
+    assert memory.gradients == 4 * adapter / 2
+    assert memory.optimizer == 8 * adapter / 2
+    # merged weights, and the adapter with its moments
+    disk = disk_use(TINY, config, num_rollouts=1)
+    assert disk.checkpoints == 3 * (4 * TINY_PARAMETERS + 12 * adapter)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_has_the_parameters_of_the_real_one(family: str) -> None:
+    lora = LoraConfig(rank=3)
+    policy = make_policy(family, lora=lora)
+    trained = sum(p.numel() for p in policy.model.parameters() if p.requires_grad)
+    shape = shape_of(policy.model.config.to_dict())
+    assert shape.num_adapter_parameters(lora) == trained
 
 
 def test_on_a_gpu_attention_keeps_no_probabilities() -> None:

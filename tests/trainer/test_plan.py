@@ -13,7 +13,7 @@ import pytest
 from trainer.config import TrainConfig
 from trainer.footprint import GIB, disk_use, model_shape
 from trainer.machine import Machine, this_machine
-from trainer.plan import Tasks, count_tasks, count_work, lacking, plan_memory
+from trainer.plan import Tasks, count_tasks, count_work, lacking, plan_memory, print_plan
 from trainer.recipes import load_recipe
 
 CPU = Machine(
@@ -107,6 +107,12 @@ def test_this_machine_is_looked_at(tmp_path: Path) -> None:
     assert machine.cores == os.cpu_count()
     assert machine.memory_bytes > GIB
     assert machine.disk_free_bytes > 0
+
+
+def test_an_adapter_that_no_machine_could_train_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_recipe("qwen3-0.6b-1gpu", {"lora": {"rank": 1025}})
+    assert print_plan(config) == 2
+    assert "lora.rank: 1025: q_proj itself has rank 1024 at most" in capsys.readouterr().err
 
 
 def test_the_command_prints_the_plan_and_tells_by_its_exit_code() -> None:

@@ -13,7 +13,7 @@ from trainer.config import ConfigError
 from trainer.evaluation_config import load_evaluation_recipe
 from webapp.api.evaluations import EstimateOut, EvaluationIn
 from webapp.api.idempotency import PARAMETER, idempotent
-from webapp.api.runs import ProblemsOut
+from webapp.api.problems import ProblemsOut
 from webapp.evaluations import sweeps
 from webapp.evaluations.models import ContextSweep, EvaluationStatus
 

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from ninja import Router, Schema, Status
 from pydantic import ConfigDict, Field
 
-from webapp.api.runs import ProblemsOut
+from webapp.api.problems import ProblemsOut
 from webapp.verifiers import registry
 from webapp.verifiers.models import Verifier, VerifierKind
 

@@ -12,6 +12,8 @@ from trainer.config import TrainConfig
 
 BYTES_PER_PARAMETER = 12
 """A checkpoint: float32 weights and AdamW's two float32 moments."""
+BYTES_PER_FROZEN_PARAMETER = 4
+"""With LoRA, whose adapter is small beside it: the merged float32 weights."""
 BYTES_PER_TOKEN = 16
 """Kept of each token: id, log-probability and mask, as arrays."""
 EVENT_BYTES_PER_ROLLOUT = 6000
@@ -66,7 +68,8 @@ def estimate(config: TrainConfig, *, heldout_tasks: int, pace: Pace | None) -> E
     longest = config.rollout.max_prompt_tokens + config.rollout.max_response_tokens
     step_s = pace.step_s * per_step / pace.rollouts_per_step if pace else None
     parameters = parameters_of(config.model.path)
-    checkpoint = parameters * BYTES_PER_PARAMETER / GIB if parameters else None
+    size = BYTES_PER_FROZEN_PARAMETER if config.lora.rank else BYTES_PER_PARAMETER
+    checkpoint = parameters * size / GIB if parameters else None
     train_rollouts = per_step * config.num_steps
     kept = min(config.checkpoint.keep, _num_checkpoints(config))
     rollout_bytes = longest * PRACTICE_SHARE * BYTES_PER_TOKEN + EVENT_BYTES_PER_ROLLOUT
