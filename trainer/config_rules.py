@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 def broken_rules(c: "TrainConfig") -> list[Fault]:
     """Every (field, message) pair; empty: the configuration is possible."""
-    return [*_lora(c), *_rollout(c), *_algorithm(c), *_engine(c), *_weight_sync(c), *_gpus(c), *_repeated(c)]
+    return [
+        *_lora(c),
+        *_rollout(c),
+        *_algorithm(c),
+        *_engine(c),
+        *_weight_sync(c),
+        *_gpus(c),
+        *_repeated(c),
+    ]
 
 
 def _lora(c: "TrainConfig") -> Iterator[Fault]:

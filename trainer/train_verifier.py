@@ -153,7 +153,8 @@ def fit(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(total)
-        log.info("epoch %d of %d: loss %.4f", epoch + 1, epochs, losses[-1])
+            done = f"{len(losses)} of {epochs * math.ceil(len(order) / BATCH)}"
+            log.info("epoch %d of %d, batch %s: loss %.4f", epoch + 1, epochs, done, total)
     model.eval()
     return losses
 

@@ -14,6 +14,7 @@ import math
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -64,6 +65,8 @@ class VllmEngine:
         self._distrusted = False
         self._answered = 0.0
         self._ready = threading.Event()
+        # a server that is killed leaves its sockets behind
+        self._sockets = tempfile.TemporaryDirectory(prefix="deepswe-engine-")
         # shorter than the server's own 5 s, or a request can meet a connection that is just being closed
         limits = httpx.Limits(max_connections=config.rollout.concurrency + 8, keepalive_expiry=2)
         self._http = httpx.Client(limits=limits, timeout=CONTROL_TIMEOUT_S)
@@ -142,6 +145,7 @@ class VllmEngine:
         self._ready.set()
         self._process.close()
         self._http.close()
+        self._sockets.cleanup()
 
     def _sampled(self, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """The reply's one choice. Raises EngineUnavailable, and GenerationTimeout where the rollout's time is the shorter."""
@@ -217,7 +221,10 @@ class VllmEngine:
         with self.log_path.open("ab") as output:
             self._process = GuardedProcess(
                 _command(self.config, port),
-                env=os.environ | _environment(self.config) | self._devices(),
+                env=os.environ
+                | _environment(self.config)
+                | {"VLLM_RPC_BASE_PATH": self._sockets.name}
+                | self._devices(),
                 output=output,
             )
         try:
