@@ -1,8 +1,9 @@
 """`python -m trainer.kubernetes_launch --template POD.yaml RUN_DIR`: train on a cluster, one pod a node (`hardware.nodes`).
 
 It stands in for `python -m trainer` where a worker starts its runs (TRAINER_COMMAND), and ends as that would: 0 finished or
-stopped, by SIGKILL where a pod was lost, so that it is started again and the run goes on from its checkpoint. SIGTERM stops
-the run: each pod has its own grace to save. RUN_DIR lies on a volume that this machine and the pods have at the same path.
+stopped, by SIGKILL where a pod was lost or ended by the cluster, so that it is started again and the run goes on from its
+checkpoint. SIGTERM stops the run: each pod has its own grace to save. RUN_DIR lies on a volume that this machine and the pods
+have at the same path.
 
 Pods of an attempt before are removed first, and no pod outlives this process but where it is killed itself.
 """
@@ -88,6 +89,11 @@ def launch(
         remove(pods, api)
     said = last_word(pods.run_dir)
     if said and said != said_before:
+        if said.status == "stopped" and not stopping():
+            log.warning(
+                "stopped by the cluster, which ended a pod: it was evicted or its node drained"
+            )
+            return EXIT_RANK_LOST
         return 1 if said.status == "failed" else 0
     return 1 if stopping() else _verdict(found, pods.num_nodes)
 

@@ -282,6 +282,8 @@ TASKSETS_DIR = VAR_DIR / "tasksets"
 """Tasksets that were loaded on another machine, as a worker got them from the object store."""
 TRAINER_COMMAND = shlex.split(env_str("TRAINER_COMMAND")) or [sys.executable, "-m", "trainer"]
 """Started as `COMMAND RUN_DIR --run-id UUID`, in the checkout."""
+TRAINER_NODES = env_int("TRAINER_NODES", 0)
+"""Nodes of a cluster that TRAINER_COMMAND has for one run; 0: it trains on the worker's own machine."""
 CLOSED_TO_CHILDREN = ["SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STORAGE_URL"]
 CLOSED_TO_CHILDREN += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
 CLOSED_TO_CHILDREN += ["GOOGLE_APPLICATION_CREDENTIALS"]

@@ -65,8 +65,8 @@ class Node:
         self.folder = folder
         self.engine = docker.DockerClient(base_url=f"unix://{folder}/docker.sock")
 
-    def container(self, pod: str) -> Any:
-        labels = [f"io.kubernetes.pod.name={pod}", "io.kubernetes.container.name=sandbox"]
+    def container(self, pod: str, name: str = "sandbox") -> Any:
+        labels = [f"io.kubernetes.pod.name={pod}", f"io.kubernetes.container.name={name}"]
         return self.engine.containers.list(filters={"label": labels})[0]
 
     def requests(self, namespace: str) -> Iterator[Request]:

@@ -5,10 +5,13 @@ Everything listens on loopback, at ports and paths of this run. Pure but for rea
 
 import json
 import socket
+import sys
 from pathlib import Path
 
 CNI_PLUGINS = "/usr/lib/cni"
 POD_NETWORK = "10.213.0.0/16"
+NAME_SERVER = "10.213.255.53"
+"""Its last addresses are given to no pod before some tens of thousands."""
 SERVICE_NETWORK = "10.214.0.0/24"
 TOKEN = "cluster-test-administrator"
 MAX_PIDS = 56
@@ -43,6 +46,8 @@ class Node:
         self.engine = f"unix://{folder}/docker.sock"
         self.kubeconfig = folder / "kubeconfig"
         self.bridge = f"sk{name}"
+        self.names = f"sn{name}"
+        """The network namespace of the name service, and its port on the bridge."""
 
     def write_files(self, here: Path) -> None:
         """Everything the processes read, but for keys."""
@@ -136,6 +141,10 @@ class Node:
             "--kube-api-qps=200", "--kube-api-burst=400",
         ]  # fmt: skip
 
+    def name_service(self) -> list[str]:
+        module = [sys.executable, "-m", "tests.cluster.names"]
+        return [*module, str(self.kubeconfig), f"/run/netns/{self.names}", NAME_SERVER]
+
     def kubelet(self) -> list[str]:
         return [
             f"{self.binaries}/kubelet", f"--kubeconfig={self.kubeconfig}",
@@ -149,6 +158,7 @@ class Node:
             "--container-runtime=docker", f"--docker-endpoint={self.engine}",
             "--pod-infra-container-image=pause:local", "--cgroup-driver=cgroupfs",
             f"--cgroup-root=/{self.name}", "--fail-swap-on=false", "--eviction-hard=",
+            f"--cluster-dns={NAME_SERVER}", "--cluster-domain=cluster.local",
             "--network-plugin=cni", f"--cni-conf-dir={self.folder}/cni",
             f"--cni-bin-dir={CNI_PLUGINS},{self.folder}/cni-bin",
             f"--cni-cache-dir={self.folder}/cni-cache", "--make-iptables-util-chains=false",

@@ -17,14 +17,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from processes import Node
+from processes import NAME_SERVER, POD_NETWORK, Node
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepswe-studio"
 BINARIES = CACHE / "kubernetes-1.20.2"
 START_TIMEOUT_S = 180
-REMOVE_TIMEOUT_S = 120
+REMOVE_TIMEOUT_S = 90
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Before the caller's own, whose python3 may be a version manager's and slow to start: each pod starts several."""
 PAUSE = "#include <signal.h>\n#include <unistd.h>\nint main(){signal(SIGCHLD,SIG_IGN);for(;;)pause();}\n"
@@ -44,6 +44,7 @@ class Cluster:
         (self.folder / "cgroup").write_text(self.name)
         self._make_keys()
         self._make_bridge()
+        self._make_network_of_names()
         self._make_groups()
         self._write_profile()
         self.run("dockerd", self.node.dockerd())
@@ -54,6 +55,7 @@ class Cluster:
         self.wait("apiserver", lambda: self.kubectl("/readyz") == 0)
         self.run("controller-manager", self.node.controller_manager())
         self.run("scheduler", self.node.scheduler())
+        self.run("names", self.node.name_service())
         self.run("kubelet", self.node.kubelet())
         self.wait("kubelet", self._ready)
 
@@ -66,6 +68,7 @@ class Cluster:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                cwd=ROOT,
                 env=os.environ | {"PATH": f"{SYSTEM_PATH}:{os.environ['PATH']}"},
             )
         self.processes[name] = process
@@ -79,9 +82,11 @@ class Cluster:
                 sys.exit("\n".join([*log, f"cluster: {name} did not come up"]))
             time.sleep(0.3)
 
-    def docker(self, *arguments: str, stdin: object = None) -> subprocess.CompletedProcess[bytes]:
+    def docker(
+        self, *arguments: str, timeout_s: float | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         argv = ["docker", f"--host={self.node.engine}", *arguments]
-        return subprocess.run(argv, capture_output=True, check=False, stdin=stdin)  # type: ignore[call-overload, no-any-return]
+        return subprocess.run(argv, capture_output=True, check=False, timeout=timeout_s)
 
     def kubectl(self, path: str) -> int:
         """0 when the API server answers `path`. There is no kubectl here."""
@@ -116,6 +121,17 @@ class Cluster:
         Path(f"/proc/sys/net/ipv6/conf/{self.node.bridge}/disable_ipv6").write_text("1")
         tell(["ip", "link", "set", self.node.bridge, "up"])
 
+    def _make_network_of_names(self) -> None:
+        """The name service's own network: pods that see no other pod do not see it either."""
+        names = self.node.names
+        tell(["ip", "netns", "add", names])
+        tell(["ip", "link", "add", names, "type", "veth", "peer", "name", "eth0", "netns", names])
+        tell(["ip", "link", "set", names, "master", self.node.bridge, "up"])
+        Path(f"/sys/class/net/{names}/brport/isolated").write_text("1")
+        prefix = POD_NETWORK.partition("/")[2]
+        tell(["ip", "-n", names, "addr", "add", f"{NAME_SERVER}/{prefix}", "dev", "eth0"])
+        tell(["ip", "-n", names, "link", "set", "eth0", "up"])
+
     def _make_groups(self) -> None:
         for controller in self._controllers():
             (controller / self.name).mkdir(exist_ok=True)
@@ -142,42 +158,34 @@ class Cluster:
         tell([*argv, "--engine", self.node.engine])
 
     def _remove_containers(self) -> None:
-        """By the engine; one that does not answer any more is killed, with what runs in its containers."""
-        argv = ["docker", f"--host={self.node.engine}"]
-        try:
-            listed = subprocess.run(
-                [*argv, "ps", "-aq"], capture_output=True, check=False, timeout=REMOVE_TIMEOUT_S
-            )
-            if containers := listed.stdout.decode().split():
-                subprocess.run(
-                    [*argv, "rm", "-f", *containers],
-                    capture_output=True,
-                    check=False,
-                    timeout=REMOVE_TIMEOUT_S,
-                )
-        except subprocess.TimeoutExpired:
-            print("cluster: the engine does not answer, and is killed", flush=True)
-            self._kill_engine()
+        """An engine whose kubelet was ended in the middle of a start may wait for that start for ever."""
+        with suppress(subprocess.TimeoutExpired):
+            containers = self.docker("ps", "-aq", timeout_s=REMOVE_TIMEOUT_S).stdout.decode()
+            if containers:
+                self.docker("rm", "-f", *containers.split(), timeout_s=REMOVE_TIMEOUT_S)
 
-    def _kill_engine(self) -> None:
-        """dockerd, the containerd and shims that it started, and every process in the node's control group."""
-        self.processes["dockerd"].kill()
-        subprocess.run(["pkill", "-KILL", "-f", f"{self.folder}/exec"], check=False)
+    def _kill_what_is_left(self) -> None:
+        """Of the engine, whose processes all name the folder, and of containers."""
         for controller in self._controllers():
-            for group in (controller / self.name).rglob("cgroup.procs"):
-                for pid in group.read_text().split():
-                    with suppress(ProcessLookupError):
-                        os.kill(int(pid), signal.SIGKILL)
+            for members in (controller / self.name).glob("**/cgroup.procs"):
+                for number in members.read_text().split():
+                    kill(int(number))
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if str(self.folder).encode() in path.read_bytes():
+                    kill(int(path.parent.name))
 
     def stop(self) -> None:
         """Leave nothing: containers, processes, mounts, network, control groups, files."""
-        for name in ("kubelet", "scheduler", "controller-manager", "apiserver", "etcd"):
+        for name in ("kubelet", "names", "scheduler", "controller-manager", "apiserver", "etcd"):
             end(self.processes.get(name))
         self._remove_containers()
         end(self.processes.get("dockerd"))
+        self._kill_what_is_left()
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
             if line.split()[1].startswith(str(self.folder)):
                 subprocess.run(["umount", "-l", line.split()[1]], check=False)
+        subprocess.run(["ip", "netns", "del", self.node.names], check=False)
         subprocess.run(["ip", "link", "del", self.node.bridge], check=False)
         for controller in self._controllers():
             for group in sorted((controller / self.name).glob("**/"), reverse=True):
@@ -195,6 +203,11 @@ def tell(argv: Sequence[str]) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         sys.exit(f"cluster: {' '.join(argv[:3])}: {done.stderr.strip()[-500:]}")
+
+
+def kill(number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(number, signal.SIGKILL)
 
 
 def end(process: subprocess.Popen[bytes] | None) -> None:

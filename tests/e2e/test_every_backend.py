@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from sandbox.load import main as load
 from tests.conftest import free_port
+from tests.e2e.run_form import fill_in, signed_in
 from tests.images.rows import PUBLISHED
 from tests.sandbox.conftest import EVERY_BACKEND
 from tests.trainer.tiny_model import make_tiny_model
@@ -95,13 +96,7 @@ def studio(backend: str, options: dict[str, Any], tmp_path: Path) -> Iterator[St
 
 @pytest.fixture
 def page(browser: Browser, studio: Studio) -> Page:
-    """The new-run form, in a browser that is signed in."""
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.set_default_timeout(60_000)
-    expect.set_options(timeout=60_000)
-    session = {"name": "sessionid", "value": studio.browser.cookies["sessionid"]}
-    page.context.add_cookies([{**session, "url": studio.base}])  # type: ignore[list-item]
-    return page
+    return signed_in(browser, studio)
 
 
 def test_runs_started_from_the_form_are_graded_in_real_sandboxes(
@@ -124,14 +119,8 @@ def launch(page: Page, studio: Studio, backend: str, taskset: str, changes: dict
     if taskset != "starter":
         choose_taskset(page, taskset)
     offered.click()
-    page.evaluate("for (const fold of document.querySelectorAll('details.fold')) fold.open = true")
     tasks = {"tasks.tasks_per_step": changes["tasks.limit"], "name": f"{taskset} on {backend}"}
-    for name, value in {**changes, **tasks}.items():
-        field = page.locator(f'[name="{name}"]')
-        if field.evaluate("e => e.tagName") == "SELECT":
-            field.select_option(value)
-        else:
-            field.fill(value)
+    fill_in(page, changes | tasks)
     page.get_by_role("button", name="Launch").click()
     expect(page.get_by_role("heading", name=f"{taskset} on {backend}")).to_be_visible()
 

@@ -3,8 +3,10 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from tests.trainer.running_trainer import (
 from tests.trainer.stand_in_cluster import StandInCluster, serving
 from trainer import kubernetes_launch
 from trainer.config import ConfigError
+from trainer.ending import EXIT_RANK_LOST
 from trainer.events import Finished, Resumed, RolloutStarted, StepEnded
 from trainer.kubernetes_pods import TrainingPods, read_template
 
@@ -114,6 +117,43 @@ def test_a_lost_pod_has_the_run_started_again_and_a_stop_saves_it(
     assert last(events).status == "finished"
     assert len(cluster.made) == 6
     assert (cluster.pods, cluster.services, run.left_behind()) == ({}, {}, [])
+
+
+SAVES_WHEN_TOLD = """
+import pathlib, signal, sys
+from trainer.events import EventWriter, Finished, LogLine
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+events = EventWriter(pathlib.Path(sys.argv[1]))
+events.write(LogLine(level="info", text="listening"))
+signal.sigwait([signal.SIGTERM])
+events.write(Finished(status="stopped", reason="stopped on request", step=1))
+"""
+
+
+def test_a_pod_that_the_cluster_ends_has_the_run_started_again_though_it_saved(
+    cluster: StandInCluster, api: Api, run: Run
+) -> None:
+    evicted = template(run)
+    evicted["spec"]["containers"][0]["command"] = [sys.executable, "-c", SAVES_WHEN_TOLD]
+    pods = TrainingPods(run_dir=run.folder, template=evicted, num_nodes=1)
+
+    def ends(stopping: bool) -> int:
+        asked, before = threading.Event(), len(run.events())
+        with ThreadPoolExecutor(1) as threads:
+            launched = threads.submit(
+                kubernetes_launch.launch, pods, api, [str(run.folder)], asked.is_set
+            )
+            while len(run.events()) == before:
+                time.sleep(0.02)
+            if stopping:
+                asked.set()
+            else:
+                cluster.pods[f"{pods.name}-0"].delete()
+            return launched.result()
+
+    assert ends(stopping=False) == EXIT_RANK_LOST
+    assert ends(stopping=True) == 0
+    assert (cluster.pods, cluster.services) == ({}, {})
 
 
 def test_a_pod_that_no_node_takes_ends_the_run_with_the_reason(

@@ -15,6 +15,7 @@ from trainer.config import TrainConfig
 from webapp.runs import lifecycle
 from webapp.runs.models import Run, RunStatus, Worker
 from webapp.runs.placement import obstacle, waiting_for
+from webapp.runs.workers import report
 
 
 def status(run: Run) -> str:
@@ -161,6 +162,36 @@ def test_a_queued_run_says_what_its_worker_lacks(
     small = make_worker("small@here", **fields)
     assert waiting_for(run) == f"Waits for a worker that can train it: small@here cannot, {why}."
     assert lifecycle.claim(run.id, small) is None
+
+
+def on_nodes(nodes: int, config: TrainConfig) -> Run:
+    """A queued run whose recipe asks of each node what no worker here has."""
+    hardware = config.hardware.model_copy(
+        update={"nodes": nodes, "gpus_per_node": 8, "min_memory_gib": 1000}
+    )
+    config = config.model_copy(update={"hardware": hardware})
+    return lifecycle.launch(config=config, name="on nodes", owner=None)
+
+
+def test_a_run_on_nodes_goes_to_a_worker_that_trains_on_a_cluster_and_to_no_other(
+    config: TrainConfig, worker: Worker
+) -> None:
+    two = on_nodes(2, config)
+    why = "it trains on its own machine alone and the recipe needs 2"
+    assert waiting_for(two) == f"Waits for a worker that can train it: studio@here cannot, {why}."
+    cluster = make_worker("cluster@here", cluster_nodes=2, memory_mib=2048, sandbox_backends=[])
+    assert waiting_for(two) == "A worker is about to take it."
+    assert lifecycle.claim(two.id, worker) is None
+    assert obstacle(on_nodes(3, config), cluster) == (
+        "it trains on up to 2 nodes and the recipe needs 3"
+    )
+    assert lifecycle.claim(two.id, cluster)
+
+
+def test_a_worker_says_that_its_runs_train_on_a_cluster(settings, db: None) -> None:
+    assert report("local@here", ["train"]).cluster_nodes == 0
+    settings.TRAINER_NODES = 4
+    assert report("cluster@here", ["train"]).cluster_nodes == 4
 
 
 def test_a_run_goes_on_where_its_folder_is(run: Run, worker: Worker) -> None:

@@ -1,5 +1,6 @@
 """A run's process from claim to end: real processes of the stand-in, a real database."""
 
+import shlex
 import signal
 import socket
 import threading
@@ -14,6 +15,7 @@ from django.db import connection
 
 from tests.web.conftest import STAND_IN, make_worker
 from trainer.config import TrainConfig
+from trainer.events import EVENTS_FILE
 from webapp.runs import lifecycle, processes, supervise, workers
 from webapp.runs.models import Event, Run, Worker
 
@@ -182,6 +184,25 @@ def test_a_killed_trainer_resumes(run: Run, worker: Worker) -> None:
     assert (run.status, run.attempt) == ("finished", 2)
     assert_every_event_once(run)
     assert_nothing_left(run)
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_run_that_was_stopped_on_its_cluster_resumes(run: Run, worker: Worker, settings) -> None:
+    """Its launcher ends by a signal then, though the last event says that the run has stopped."""
+    last_word = f"tail -n 1 $0/{EVENTS_FILE} | grep -q stopped && kill -9 $$"
+    trains = shlex.join(settings.TRAINER_COMMAND)
+    settings.TRAINER_COMMAND = ["/bin/sh", "-c", f'{trains} $0 "$@"; {last_word}; true']
+    supervisor = Supervisor(run, worker)
+    until(run, lambda run: run.current_step >= 1)
+    (trainer,) = psutil.Process(trainer_pid(run)).children()
+    trainer.send_signal(signal.SIGTERM)
+    supervisor.end()
+    run.refresh_from_db()
+    assert (run.status, run.attempt) == ("finished", 2)
+    assert [e.payload["status"] for e in run.events.filter(type="finished")] == [
+        "stopped",
+        "finished",
+    ]
 
 
 def test_a_trainer_that_dies_in_a_loop_is_given_up(run: Run, worker: Worker, settings) -> None:

@@ -53,6 +53,8 @@ class Worker(models.Model):
     gpus = models.JSONField(default=list)
     """One {name, memory_mib} a GPU."""
     sandbox_backends = models.JSONField(default=list)
+    cluster_nodes = models.PositiveIntegerField(default=0)
+    """Nodes of a cluster that one of its runs may have; 0: it trains on this machine."""
     started_at = models.DateTimeField(default=timezone.now)
     heartbeat_at = models.DateTimeField(default=timezone.now)
     stopped_at = models.DateTimeField(null=True, blank=True)

@@ -15,11 +15,23 @@ def obstacle(run: Run, worker: Worker) -> str:
     if run.host not in ("", worker.host) and not os.access(run.run_dir, os.X_OK):
         return f"its checkpoint is on {run.host}"
     config = parse_config(run.config)
+    if missing := too_few_nodes(config.hardware, worker):
+        return missing
+    if worker.cluster_nodes:
+        # what a pod lacks is told by the cluster, or by the trainer in it
+        return ""
     return shortfall(config.hardware, worker) or no_backend(config.sandbox, worker)
 
 
+def too_few_nodes(needs: HardwareConfig, worker: Worker) -> str:
+    if needs.nodes <= max(1, worker.cluster_nodes):
+        return ""
+    has = f"up to {worker.cluster_nodes} nodes" if worker.cluster_nodes else "its own machine alone"
+    return f"it trains on {has} and the recipe needs {needs.nodes}"
+
+
 def shortfall(needs: HardwareConfig, worker: Worker) -> str:
-    """What of the hardware it lacks; empty when nothing."""
+    """What of the hardware its own machine lacks; empty when nothing."""
     memory_gib = worker.memory_mib / 1024
     # Firmware and kernel keep some of what is built in.
     if memory_gib < needs.min_memory_gib * 0.95:

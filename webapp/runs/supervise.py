@@ -193,7 +193,7 @@ def conclude(held: Supervision) -> None:
     if held.shutdown.is_set() and run.status != RunStatus.STOPPING and not has_finished(held, run):
         reason = "Its worker was shut down; goes on from its checkpoint when one is back."
         lifecycle.requeue(held.run_id, held.lease, reason)
-    elif (last := final_event(held, run)) is not None:
+    elif (last := final_event(held, run)) is not None and not was_cut_short(last, trainer, run):
         status, reason = RunStatus(last.payload["status"]), last.payload["reason"]
         if run.status == RunStatus.STOPPING:
             reason = run.reason
@@ -213,6 +213,13 @@ def final_event(held: Supervision, run: Run) -> Event | None:
     told = run.events.filter(type__in=("started", "resumed", "finished"), seq__gt=held.seen_before)
     last = told.order_by("seq").last()
     return last if last and last.type == "finished" else None
+
+
+def was_cut_short(last: Event, trainer: processes.Trainer, run: Run) -> bool:
+    """Whether it stopped though nobody here asked for it, and its process says by its end that it is to go on."""
+    killed = trainer.returncode is not None and trainer.returncode < 0
+    asked = run.status == RunStatus.STOPPING
+    return killed and not asked and bool(last.payload["status"] == "stopped")
 
 
 def has_finished(held: Supervision, run: Run) -> bool:

@@ -31,13 +31,14 @@ CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
 def resources() -> dict[str, Any]:
-    """The fields of `Worker` that describe this machine."""
+    """The fields of `Worker` that describe this machine, and the cluster that it trains on."""
     return {
         "host": socket.gethostname(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_mib": _memory_bytes() // 2**20,
         "gpus": _gpus(),
         "sandbox_backends": list(available_backends(settings.CHILD_ENVIRONMENT)),
+        "cluster_nodes": settings.TRAINER_NODES,
     }
 
 
