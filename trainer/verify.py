@@ -153,8 +153,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def verifier_name(text: str) -> str:
-    if not re.fullmatch(r"[\w.-]+", text):
-        raise argparse.ArgumentTypeError(f"{text}: letters, digits, dot, dash, underscore")
+    """Of its file or folder: no way out of the evaluation's. Raises ArgumentTypeError."""
+    if not re.fullmatch(r"\w[\w.-]*", text):
+        message = f"{text}: letters, digits, dot, dash, underscore, a letter or digit first"
+        raise argparse.ArgumentTypeError(message)
     return text
 
 

@@ -152,3 +152,9 @@ def test_auc_is_the_share_of_pairs_in_order(pairs: list[tuple[float, int]]) -> N
         return
     won = sum((a > b) + (a == b) / 2 for a in solved for b in others)
     assert found == pytest.approx(won / len(solved) / len(others))
+
+
+@pytest.mark.parametrize("name", ["..", ".hidden", "-x", "a/b", ""])
+def test_a_name_is_no_way_out_of_the_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        verify.main([str(tmp_path), f"--name={name}", "--model", "m"])

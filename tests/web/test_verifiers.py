@@ -60,7 +60,9 @@ def test_the_page_registers_what_was_trained_and_lists_it(
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({"name": "no name", "path": "m"}, "letters, digits"),
+        ({"name": "no name", "path": "m"}, "Letters, digits"),
+        ({"name": "..", "path": "m"}, "a letter or digit first"),
+        ({"name": "-x", "path": "m"}, "a letter or digit first"),
         ({"name": "judge", "path": "m"}, "is taken"),
         ({"name": "other", "path": "m", "endpoint": "host:8000"}, "needs a URL"),
         ({"name": "other", "path": ""}, "This field is required"),

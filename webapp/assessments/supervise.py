@@ -88,8 +88,8 @@ class Work:
         program = PROGRAMS[VerifierKind(verifier.kind)] if verifier else "trainer.regrade"
         command = [sys.executable, "-m", program, str(self.root), "--taskset", taskset]
         if verifier:
-            command += ["--name", verifier.name, "--model", verifier.path]
-            command += ["--endpoint", verifier.endpoint]
+            command += ["--name", verifier.name, f"--model={verifier.path}"]
+            command += [f"--endpoint={verifier.endpoint}"]
         if verifier and verifier.kind == VerifierKind.JUDGE:
             # a model in the process uses every core by itself
             jobs = JOBS if verifier.endpoint else 1

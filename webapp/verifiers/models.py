@@ -11,7 +11,9 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 
-NAME = RegexValidator(r"^[\w.-]+$", "Letters, digits, dot, dash and underscore.")
+NAME = RegexValidator(
+    r"^\w[\w.-]*$", "Letters, digits, dot, dash and underscore, a letter or digit first."
+)
 """What `python -m trainer.verify --name` takes: it is a file's name."""
 
 

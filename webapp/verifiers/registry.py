@@ -65,15 +65,8 @@ def register(
 
     A name that is known by its scores alone gets its model by this. Raises RegistryError.
     """
-    if not re.fullmatch(NAME.regex, name):
-        raise RegistryError("name", f"{name!r}: letters, digits, dot, dash and underscore only")
-    if not path:
-        raise RegistryError("path", "name a model folder or id")
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise RegistryError("endpoint", f"{endpoint!r}: needs a URL such as http://host:8000/v1")
+    _refuse(name, path, endpoint, kind)
     found = _checked(measured if measured is not None else _read(path))
-    if kind not in VerifierKind.values:
-        raise RegistryError("kind", f"{kind!r}: one of {', '.join(VerifierKind.values)}")
     verifier = Verifier.objects.filter(name=name).first() or Verifier(name=name, kind=kind)
     if verifier.can_be_asked or verifier.kind != kind:
         raise RegistryError("name", f"{name!r} is taken; choose another name")
@@ -82,6 +75,18 @@ def register(
     verifier.max_tokens = found.max_tokens if found else DEFAULT_MAX_TOKENS
     verifier.save()
     return verifier
+
+
+def _refuse(name: str, path: str, endpoint: str, kind: str) -> None:
+    """Raises RegistryError for what cannot be. A name is a file's, and no way out of its folder."""
+    if not re.fullmatch(NAME.regex, name):
+        raise RegistryError("name", f"{name!r}: {NAME.message}")
+    if not path:
+        raise RegistryError("path", "Name a model folder or id.")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise RegistryError("endpoint", f"{endpoint!r}: needs a URL such as http://host:8000/v1")
+    if kind not in VerifierKind.values:
+        raise RegistryError("kind", f"{kind!r}: one of {', '.join(VerifierKind.values)}")
 
 
 def known_by_results(name: str, kind: VerifierKind) -> Verifier:
