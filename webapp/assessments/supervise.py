@@ -137,7 +137,7 @@ def _run(work: Work, lease: UUID, shutdown: threading.Event) -> tuple[int, bool]
 
 def _conclude(work: Work, lease: UUID, code: int, shutdown: threading.Event) -> None:
     """Settle it by its exit code, or give it back when the worker ends."""
-    assessment_id, words = work.assessment.id, watched.last_words(work.output_folder)
+    assessment_id, words = work.assessment.id, processes.last_words(work.output_folder)
     reason = "Its worker was shut down; goes on where it was."
     if shutdown.is_set() and code and lifecycle.requeue(assessment_id, lease, reason):
         return
