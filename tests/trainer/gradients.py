@@ -28,7 +28,7 @@ class GradientRecorder(torch.optim.Optimizer):
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         self.gradients = {
-            name: whole(torch.zeros_like(p) if p.grad is None else p.grad).clone()
+            name: torch.zeros_like(p) if p.grad is None else whole(p.grad).clone()
             for p, name in self._names.items()
         }
         return None

@@ -60,7 +60,6 @@ CASES = [
     Case("llama", old_logprobs="recomputed"),
     Case("qwen3", compiled=True),
     Case("llama", dtype="bfloat16"),
-    Case("llama", dtype="bfloat16", lora_rank=3),
     Case("llama", lora_rank=3),
     Case("qwen3", micro_batch_tokens=16, checkpointed=True, lora_rank=3),
 ]
