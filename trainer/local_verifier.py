@@ -47,18 +47,21 @@ def encode_words(tokenizer: Any) -> list[list[int]]:
 
 
 def yes_over_no(model: Any, prompt: list[int], words: list[list[int]]) -> Tensor:
-    """log P(YES) - log P(NO) after the prompt, a scalar; its sigmoid is the score. One pass where each word is one token."""
-    if all(len(word) == 1 for word in words):
-        ids = torch.tensor([prompt], device=model.device)
-        logits = model(ids, logits_to_keep=1).logits[0, -1].float()
-        return logits[words[0][0]] - logits[words[1][0]]
-    yes, no = (_logprob(model, prompt, word) for word in words)
-    return yes - no
+    """log P(YES) - log P(NO) after the prompt, a scalar; its sigmoid is the score. One pass where a word is one token."""
+    lengths = [len(word) for word in words]
+    if min(lengths) > 1:
+        yes, no = (_logprobs(model, prompt, word)[0] for word in words)
+        return yes - no
+    longer = lengths.index(max(lengths))
+    of_longer, at_first = _logprobs(model, prompt, words[longer])
+    of_other = at_first[words[1 - longer][0]]
+    return of_longer - of_other if longer == 0 else of_other - of_longer
 
 
-def _logprob(model: Any, prompt: list[int], word: list[int]) -> Tensor:
-    """Of the whole word after the prompt, in nats, a scalar."""
-    ids = torch.tensor([prompt + word], device=model.device)
-    logits = model(ids, logits_to_keep=len(word) + 1).logits[0, :-1].float()
+def _logprobs(model: Any, prompt: list[int], word: list[int]) -> tuple[Tensor, Tensor]:
+    """Of the whole word after the prompt, in nats, a scalar; and of every token [V] in the place of its first."""
+    ids = torch.tensor([prompt + word[:-1]], device=model.device)
+    logits = model(ids, logits_to_keep=len(word)).logits[0].float()
+    logprobs = torch.log_softmax(logits, -1)
     chosen = torch.tensor(word, device=model.device)[:, None]
-    return torch.log_softmax(logits, -1).gather(-1, chosen).sum()
+    return logprobs.gather(-1, chosen).sum(), logprobs[0]

@@ -6,19 +6,21 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.task import load_taskset
 from sandbox.trajectory import Turn
 from tests.trainer.judging_endpoint import JudgingEndpoint, reply
+from tests.trainer.random_models import make_model
 from tests.trainer.scripted_endpoint import ScriptedEndpoint
 from trainer import report, verify
 from trainer.estimates import auc
 from trainer.evaluate import main as evaluate
 from trainer.evaluation_config import EVAL_FILE
 from trainer.generate import EngineUnavailable
-from trainer.local_verifier import LocalVerifier
+from trainer.local_verifier import LocalVerifier, yes_over_no
 from trainer.results import Result, read_results
 from trainer.scores import read_scores, scores_path, worth
 from trainer.verifier import score_of_reply, share_of_yes
@@ -158,3 +160,17 @@ def test_auc_is_the_share_of_pairs_in_order(pairs: list[tuple[float, int]]) -> N
 def test_a_name_is_no_way_out_of_the_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         verify.main([str(tmp_path), f"--name={name}", "--model", "m"])
+
+
+@pytest.mark.parametrize("words", [([3, 4], [5]), ([5], [3, 4]), ([3, 4], [5, 6, 7]), ([3], [5])])
+def test_the_log_odds_are_those_of_whole_words(words: tuple[list[int], list[int]]) -> None:
+    model, prompt = make_model("llama", "sdpa").eval(), [1, 2, 9]
+
+    def logprob(word: list[int]) -> float:
+        logits = model(torch.tensor([prompt + word])).logits[0].float()
+        of_tokens = torch.log_softmax(logits, -1)
+        return sum(float(of_tokens[len(prompt) - 1 + i, t]) for i, t in enumerate(word))
+
+    with torch.inference_mode():
+        odds = float(yes_over_no(model, prompt, list(words)))
+        assert odds == pytest.approx(logprob(words[0]) - logprob(words[1]), abs=1e-5)
