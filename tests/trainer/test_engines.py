@@ -144,6 +144,20 @@ def test_a_turn_in_flight_when_weights_arrive_is_of_the_version_that_it_says_or_
         assert switched[-1] == len(turn.token_ids)
 
 
+def test_an_adapter_reaches_the_engine_in_the_weights(
+    engine: Engine, policy: Policy, config: TrainConfig
+) -> None:
+    adapted = load_policy(config.model, temperature=TEMPERATURE, lora=LoraConfig(rank=4))
+    with torch.no_grad():
+        for module in adapters(adapted.model).values():
+            module.lora_B.normal_(std=0.1, generator=torch.Generator().manual_seed(5))
+    with closing(FileSync(adapted, engine, torch.bfloat16)) as sync:
+        sync.push(2)
+        completions = complete_all(engine)
+        assert mean_difference(adapted, completions) < 0.02
+        assert mean_difference(policy, completions) > 0.1
+
+
 def test_pushed_weights_answer_from_then_on(
     engine: Engine, policy: Policy, config: TrainConfig
 ) -> None:
@@ -159,20 +173,6 @@ def test_pushed_weights_answer_from_then_on(
         assert mean_difference(untrained, completions) > 0.1
         if isinstance(engine, VllmEngine):
             check_revival(engine, policy)
-
-
-def test_an_adapter_reaches_the_engine_in_the_weights(
-    engine: Engine, policy: Policy, config: TrainConfig
-) -> None:
-    adapted = load_policy(config.model, temperature=TEMPERATURE, lora=LoraConfig(rank=4))
-    with torch.no_grad():
-        for module in adapters(adapted.model).values():
-            module.lora_B.normal_(std=0.1, generator=torch.Generator().manual_seed(5))
-    with closing(FileSync(adapted, engine, torch.bfloat16)) as sync:
-        sync.push(2)
-        completions = complete_all(engine)
-        assert mean_difference(adapted, completions) < 0.02
-        assert mean_difference(policy, completions) > 0.1
 
 
 def check_revival(engine: VllmEngine, policy: Policy) -> None:

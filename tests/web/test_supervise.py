@@ -186,7 +186,7 @@ def test_a_killed_trainer_resumes(run: Run, worker: Worker) -> None:
     assert_nothing_left(run)
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("lingering")
 def test_a_run_that_was_stopped_on_its_cluster_resumes(run: Run, worker: Worker, settings) -> None:
     """Its launcher ends by a signal then, though the last event says that the run has stopped."""
     last_word = f"tail -n 1 $0/{EVENTS_FILE} | grep -q stopped && kill -9 $$"
