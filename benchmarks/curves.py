@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 720, 380
-LEFT, RIGHT, TOP, BOTTOM = 56, 190, 44, 44
+LEFT, RIGHT, TOP, BOTTOM = 56, 220, 44, 44
 """Of the margins, in pixels; the names of the lines stand in the right one."""
 COLOURS = ("#171b21", "#c2410c", "#0e7490", "#4542cf", "#8a94a3", "#b3397f", "#4d7c0f")
 APART = 16
