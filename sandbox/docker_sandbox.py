@@ -316,8 +316,9 @@ class DockerSandbox:
         """
         try:
             rows = self._api.top(self._container.id, "-eo pid,uid,stat")["Processes"]
-            stopped = any(uid == _AGENT_UID and stat[0] == "T" for _, uid, stat in rows)
-            if stopped or self._shell_is_gone():
+            being_removed = rows is None
+            stopped = any(uid == _AGENT_UID and stat[0] == "T" for _, uid, stat in rows or ())
+            if stopped or (not being_removed and self._shell_is_gone()):
                 return SandboxDestroyed(f"sandbox {self.id}: {message}")
         except LOST as error:
             message = f"{message}: {error}"
@@ -332,7 +333,8 @@ class DockerSandbox:
         try:
             archive, _ = self._api.get_archive(self._container.id, "/bin/sh")
         except NotFound:
-            return True
+            # of the file, or of the container
+            return self._running()
         return not any(archive)
 
     def _remove(self) -> None:

@@ -192,7 +192,7 @@ class DockerEngine:
                     container.remove(force=True)
         self._end("dockerd", signal.SIGTERM)
         self._end("containerd", signal.SIGTERM)
-        for line in self._processes():
+        for line in shims_of(self.folder):
             with suppress(ProcessLookupError):
                 os.kill(int(line.split()[1].rstrip(":")), signal.SIGKILL)
         for mount in reversed(self._mounts()):
