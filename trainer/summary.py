@@ -1,4 +1,4 @@
-"""What an evaluation came to, from its rollouts: rates, curves, breakdowns, lengths. Light: standard library only.
+"""What an evaluation came to, from its rollouts: rates, curves, breakdowns, lengths. Light: standard library and pydantic.
 
 The trainer's reports give it the events, the pages give it their rows. What each number means is `trainer.estimates`'.
 """
@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 from uuid import UUID
 
+from sandbox.task import Difficulty
 from trainer.estimates import Estimate, best_curve, pass_at_1, pass_curve, vote_curve
 from trainer.selection import Patch, agreement_votes, shortest_patch_scores
 
 PASS, SHORTEST, VOTE = "pass@k", "shortest patch", "vote"
 """Names of the curves."""
+BANDS: tuple[str, ...] = get_args(Difficulty)
 
 
 class RolloutRow(NamedTuple):
@@ -126,12 +128,13 @@ def by_task(rows: Iterable[RolloutRow]) -> dict[str, list[RolloutRow]]:
 
 
 def _parts(rewards: Mapping[str, Sequence[float]], part_of: Mapping[str, str]) -> list[Part]:
-    """By name. One with no scored rollout is left out."""
+    """Bands from easy to hard, others by name. One with no scored rollout is left out."""
     tasks: dict[str, dict[str, Sequence[float]]] = {}
     for task, values in rewards.items():
         if name := part_of.get(task, ""):
             tasks.setdefault(name, {})[task] = values
-    estimates = {name: pass_at_1(values) for name, values in sorted(tasks.items())}
+    names = sorted(tasks, key=lambda name: (BANDS.index(name) if name in BANDS else -1, name))
+    estimates = {name: pass_at_1(tasks[name]) for name in names}
     return [Part(name, estimate) for name, estimate in estimates.items() if estimate]
 
 

@@ -1,58 +1,55 @@
-"""The figures of the README's table, from a summary whose answers are known."""
+"""The figures of the README's table, from rollouts whose answers are known."""
 
+from uuid import uuid4
 from xml.etree import ElementTree
 
-import pytest
-
-from benchmarks.best_of_k import against, curves, methods, text
-from benchmarks.curves import line_plot
-
-
-def rollouts(*told: tuple[float, str, int, float]) -> list[dict[str, object]]:
-    """(reward, digest and size of the patch, score) of each."""
-    names = ("reward", "digest", "size", "score")
-    return [dict(zip(names, row, strict=True)) for row in told]
+from benchmarks.best_of_k import Kept, curves, from_lines, text, to_lines
+from trainer.reports.plots import curves_plot, standalone
+from trainer.summary import RolloutRow
 
 
-TRAINED = {
-    "t/scored": rollouts((1.0, "a", 30, 0.9), (0.0, "b", 20, 0.1)),
-    "t/short": rollouts((1.0, "a", 10, 0.2), (0.0, "b", 20, 0.8)),
-}
-SUMMARY = {
-    "verifier": "v",
-    "base": {task: rollouts((0.0, "", 0, 0.0), (1.0, "a", 5, 0.0)) for task in TRAINED},
-    "trained": TRAINED,
-}
+def row(task: str, reward: float, patch_digest: str, patch_size: int) -> RolloutRow:
+    return RolloutRow(
+        task=task,
+        rollout=uuid4(),
+        termination_reason="finished",
+        reward=reward,
+        flags=[],
+        patch_digest=patch_digest,
+        patch_size=patch_size,
+        num_turns=2,
+        num_sampled_tokens=100,
+        num_response_tokens=300,
+        seconds=3.0,
+        grade_s=0.5,
+    )
 
 
-def test_each_way_to_choose_has_its_value() -> None:
-    chosen = methods(TRAINED)
-    last = {name: [values[-1] for values in by_task.values()] for name, by_task in chosen.items()}
-    assert last == {
-        "any of k": [1.0, 1.0],
-        "vote": [0.5, 0.5],
-        "shortest patch": [0.0, 1.0],
-        "verifier": [1.0, 0.0],
-        "chance": [0.5, 0.5],
-    }
-    assert against(chosen["chance"], chosen["verifier"]).value == 0
+TASKS = ("t/scored", "t/short")
+BASE = [row(task, reward, "a", 5) for task in TASKS for reward in (0.0, 1.0)]
+TRAINED = [
+    row("t/scored", 1.0, "a", 30),
+    row("t/scored", 0.0, "b", 20),
+    row("t/short", 1.0, "a", 10),
+    row("t/short", 0.0, "b", 20),
+]
+SCORES = dict(zip([row.rollout for row in TRAINED], (0.9, 0.1, 0.2, 0.8), strict=True))
+KEPT = Kept(BASE, TRAINED, SCORES)
+
+
+def test_what_is_kept_is_read_again() -> None:
+    assert from_lines(to_lines(KEPT).splitlines()) == KEPT
 
 
 def test_the_words_hold_the_figures() -> None:
-    told = text(SUMMARY)
+    told = text(KEPT)
     assert "| base model | 50.0%" in told
     assert "| verifier | 50.0% |  |" in told
-    assert "| an oracle (pass@2) | 100.0% | -50.0 points (-100.0 to +0.0) |" in told
+    assert "| shortest patch | 50.0% | +0.0 (-100.0 to +100.0) |" in told
+    assert "| an oracle (pass@2) | 100.0% | |" in told
 
 
-def test_the_plot_is_an_svg_with_a_line_for_each() -> None:
-    root = ElementTree.fromstring(line_plot(curves(SUMMARY), title="Solved & chosen"))
-    lines = root.findall("{http://www.w3.org/2000/svg}polyline")
-    assert len(lines) == len(curves(SUMMARY)) == 6
-
-
-def test_names_of_equal_lines_do_not_overlap() -> None:
-    plot = ElementTree.fromstring(line_plot({"one": [0.2, 0.3], "two": [0.1, 0.3]}, title="t"))
-    names = [e for e in plot.iter() if e.text and e.text.startswith(("one", "two"))]
-    first, second = (float(name.attrib["y"]) for name in names)
-    assert second - first == pytest.approx(16)
+def test_the_plot_is_a_file_of_its_own_with_a_line_for_each() -> None:
+    root = ElementTree.fromstring(standalone(curves_plot(curves(KEPT))))
+    series = root.findall("{http://www.w3.org/2000/svg}g")
+    assert len(series) == len(curves(KEPT)) == 6

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from trainer.reports.content import Block, Bullets, Report, Table, Text
-from trainer.reports.plots import COLOURS, curves_plot, parts_plot
+from trainer.reports.plots import COLOURS, SVG_STYLE, curves_plot, parts_plot
 
 _SERIES = "".join(
     f".s{place} {{ --series: {light}; }}\n" for place, (light, _) in enumerate(COLOURS)
@@ -29,11 +29,7 @@ th, td {{ text-align: left; padding: 4px 16px 4px 0; border-bottom: 1px solid va
 th {{ color: var(--soft); font-weight: 500; }}
 p {{ color: var(--soft); }}
 svg {{ font-size: 12px; max-width: 100%; min-width: 460px; height: auto; }}
-svg text {{ fill: var(--soft); }}
-.grid {{ stroke: var(--grid); }}
-.mark {{ fill: var(--series); }}
-.line {{ fill: none; stroke: var(--series); stroke-width: 1.8; }}
-"""
+{SVG_STYLE}"""
 
 
 def html(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""Plots of a report as SVG, pure: their colours are classes s0, s1, ... that the page's style sheet fills in."""
+"""Plots of a report as SVG, pure: their colours are classes s0, s1, ... that `SVG_STYLE` or a page's style sheet fills in."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -15,6 +15,13 @@ COLOURS = (
     ("#a8673c", "#d99b70"),
 )
 """(light, dark); after the last the second again, the first is pass@k's."""
+
+SVG_STYLE = """
+svg text { fill: var(--soft); }
+.grid { stroke: var(--grid); }
+.mark { fill: var(--series); }
+.line { fill: none; stroke: var(--series); stroke-width: 1.8; }
+"""
 
 WIDTH, LEFT, RIGHT, TOP = 820, 48, 250, 12
 PLOT = WIDTH - LEFT - RIGHT
@@ -48,6 +55,16 @@ def curves_plot(curves: Mapping[str, Sequence[float]]) -> str:
         points = [(x(k), y(value)) for k, value in enumerate(values, start=1)]
         parts.append(_series(place, name, points, values))
     return _svg(TOP + HEIGHT + 46, parts, "pass@k and best@k against k")
+
+
+def standalone(svg: str) -> str:
+    """A plot as a file of its own, light: with what it would have of a page's style sheet."""
+    series = "".join(
+        f".s{place} {{ --series: {light}; }}" for place, (light, _) in enumerate(COLOURS)
+    )
+    style = f"svg {{ --soft: #5a6675; --grid: #edf0f3; font: 12px Inter, system-ui, sans-serif; background: #ffffff; }}{series}"
+    head, body = svg.split(">", 1)
+    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{style}{SVG_STYLE}</style>{body}\n'
 
 
 def parts_plot(found: Sequence[Part]) -> str:
