@@ -19,7 +19,7 @@ LIGHT = (
     "trainer.scores",
     "trainer.selection",
     "trainer.summary",
-    "trainer.test_counts",
+    "trainer.counts",
     "sandbox.available",
     "sandbox.counts",
     "sandbox.event_log",

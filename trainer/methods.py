@@ -12,11 +12,11 @@ from uuid import UUID
 
 from sandbox.counts import Counts
 from trainer.comparison import Difference, bootstrap_difference
+from trainer.counts import UNCOUNTED
 from trainer.estimates import best_at_k_by_rule, best_by_score, best_by_vote
 from trainer.scores import UNKNOWN
 from trainer.selection import HYBRIDS, Patch, Rule, agreement_votes, shortest_patch_scores
 from trainer.summary import SHORTEST, VOTE, RolloutRow, by_task
-from trainer.test_counts import UNCOUNTED
 
 RANDOM = "random"
 BASELINES = (RANDOM, SHORTEST, VOTE)

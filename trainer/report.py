@@ -16,6 +16,7 @@ from pathlib import Path
 from sandbox.errors import TasksetError
 from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError
+from trainer.counts import read_every_count
 from trainer.evaluation_config import EvalConfig, parse_evaluation
 from trainer.methods import methods
 from trainer.reports.content import report_of
@@ -27,7 +28,6 @@ from trainer.reports.table import write_table
 from trainer.results import Result, read_header, read_results
 from trainer.scores import read_every_score, worth
 from trainer.summary import Summary, summarize
-from trainer.test_counts import read_every_count
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = read_results(options.eval_dir)
     out.mkdir(parents=True, exist_ok=True)
     scores = read_every_score(options.eval_dir)
-    verified = [worth(name, known, results) for name, known in scores.items()]
+    verified = {name: worth(known, results) for name, known in scores.items()}
     counts = read_every_count(options.eval_dir)
     chosen = methods([result.row for result in results], scores, counts)
     content = report_of(config, summary_of(results, tasks), verified, chosen)

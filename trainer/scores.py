@@ -1,28 +1,26 @@
 """A verifier's scores of an evaluation's rollouts, by rollout id: EVAL_DIR/scores/NAME.jsonl. Light: standard library only.
 
 Reading ties each score to its rollout by the id that stands beside it, never by its place in the file. What a verifier that
-runs tests counted is `trainer.test_counts`'.
+runs tests counted is `trainer.counts`'.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from trainer.estimates import auc, best_curve
+from trainer.estimates import auc
 
 FOLDER = "scores"
+VERIFIER_NAME = r"\w[\w.-]*"
+"""A regular expression: the name is a file's or folder's, and no way out of the evaluation's."""
 UNKNOWN = -1.0
 """Stands for the score of a rollout that has none: it is chosen last."""
 
 
 class Judged(Protocol):
     """A rollout, as far as a verifier's worth goes."""
-
-    @property
-    def task(self) -> str: ...
 
     @property
     def rollout(self) -> UUID: ...
@@ -53,29 +51,18 @@ def read_every_score(eval_dir: Path) -> dict[str, dict[UUID, float]]:
     return {path.stem: read_scores(path) for path in paths}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verified:
-    """What a verifier's choice is worth."""
+class Quality(NamedTuple):
+    """Of a verifier's scores."""
 
-    name: str
     num_scored: int
+    """Rollouts."""
     auc: float | None
-    """Of telling solved rollouts from others, over all tasks; None when there is only one kind."""
-    curve: list[float]
-    """best@k for k = 1, 2, ...; a rollout without a score is chosen last."""
+    """Of telling solved rollouts from others, over all tasks; None when there is only one kind, and for counts of tests, which
+    compare within a task alone."""
 
 
-def worth(name: str, scores: Mapping[UUID, float], results: Sequence[Judged]) -> Verified:
-    rewards: dict[str, list[float]] = {}
-    ranks: dict[str, list[float]] = {}
-    for result in results:
-        if result.reward is not None:
-            rewards.setdefault(result.task, []).append(result.reward)
-            ranks.setdefault(result.task, []).append(scores.get(result.rollout, UNKNOWN))
+def worth(scores: Mapping[UUID, float], results: Sequence[Judged]) -> Quality:
     judged = [r for r in results if r.reward is not None and r.rollout in scores]
-    return Verified(
-        name=name,
-        num_scored=len(judged),
-        auc=auc([r.reward or 0.0 for r in judged], [scores[r.rollout] for r in judged]),
-        curve=best_curve(rewards, ranks),
+    return Quality(
+        len(judged), auc([r.reward or 0.0 for r in judged], [scores[r.rollout] for r in judged])
     )

@@ -28,7 +28,7 @@ from trainer.evaluate import STOPPED
 from trainer.evaluation_config import parse_evaluation
 from trainer.generate import ContextFull, EngineUnavailable, GenerationTimeout
 from trainer.results import read_header, read_results, turns_of
-from trainer.scores import read_scores, scores_path
+from trainer.scores import VERIFIER_NAME, read_scores, scores_path
 from trainer.stop import stop_on_signals
 from trainer.verifier import EndpointVerifier, Verifier
 from trainer.verifier_prompt import messages
@@ -153,8 +153,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def verifier_name(text: str) -> str:
-    """Of its file or folder: no way out of the evaluation's. Raises ArgumentTypeError."""
-    if not re.fullmatch(r"\w[\w.-]*", text):
+    """Raises ArgumentTypeError."""
+    if not re.fullmatch(VERIFIER_NAME, text):
         message = f"{text}: letters, digits, dot, dash, underscore, a letter or digit first"
         raise argparse.ArgumentTypeError(message)
     return text

@@ -21,6 +21,7 @@ from trainer.evaluate import main as evaluate
 from trainer.evaluation_config import EVAL_FILE
 from trainer.generate import EngineUnavailable
 from trainer.local_verifier import LocalVerifier, yes_over_no
+from trainer.methods import methods
 from trainer.results import Result, read_results
 from trainer.scores import read_scores, scores_path, worth
 from trainer.verifier import score_of_reply, share_of_yes
@@ -72,7 +73,7 @@ def test_scores_that_come_in_any_order_land_on_their_own_rollout(
         assert verify.main([str(evaluation), *arguments]) == 0
         assert len(endpoint.requests) == before + 1
         assert read_scores(path) == scores
-    found = worth("judge", scores, results)
+    found = worth(scores, results)
     assert (found.num_scored, found.auc) == (12, 1.0)
     assert report.main([str(evaluation)]) == 0
     shown = capsys.readouterr().out
@@ -84,16 +85,16 @@ def test_the_worth_of_scores_does_not_depend_on_the_order_of_lines(results: list
     scores = {r.rollout: random.Random(i).random() for i, r in enumerate(results)}
     shuffled = list(scores.items())
     random.Random(1).shuffle(shuffled)
-    assert worth("v", dict(shuffled), results) == worth("v", scores, results)
+    assert worth(dict(shuffled), results) == worth(scores, results)
 
 
 def test_a_perfect_verifier_chooses_as_well_as_any_of_k(results: list[Result]) -> None:
-    perfect = worth("v", {r.rollout: r.reward or 0.0 for r in results}, results)
+    perfect = {r.rollout: r.reward or 0.0 for r in results}
+    scores = {"perfect": perfect, "constant": dict.fromkeys(perfect, 0.5)}
+    found = {m.name: m.curve for m in methods([r.row for r in results], scores)}
     solved = {r.task for r in results if r.reward}
-    assert perfect.curve[-1] == len(solved) / len(NAMES)
-    constant = worth("v", {r.rollout: 0.5 for r in results}, results)
-    mean = sum(r.reward or 0.0 for r in results) / len(results)
-    assert constant.curve == pytest.approx([mean] * 3)
+    assert found["perfect"][-1] == len(solved) / len(NAMES)
+    assert found["constant"] == pytest.approx([sum(perfect.values()) / len(results)] * 3)
 
 
 def test_a_local_model_scores_as_its_own_probabilities_say(tiny_model: Path) -> None:

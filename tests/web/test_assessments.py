@@ -19,17 +19,18 @@ from tests.trainer.judging_endpoint import JudgingEndpoint
 from tests.trainer.scripted_endpoint import FINISH, Script
 from tests.web.conftest import make_worker
 from tests.web.evaluated import NAMES, config_of, in_thread, recorded_evaluation, wait_until
-from trainer.evaluation_config import EvalConfig
+from trainer.evaluation_config import EvalConfig, parse_evaluation
 from trainer.results import read_results
 from trainer.scores import read_scores, scores_path
 from webapp.api.models import ApiToken
 from webapp.assessments import lifecycle, supervise
 from webapp.assessments.jobs import assess
-from webapp.assessments.models import Assessment, AssessmentStatus, Kind, Result
+from webapp.assessments.models import Assessment, Kind, Result
 from webapp.assessments.selection import selection_of
 from webapp.evaluations import lifecycle as evaluations
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.replay import replay
+from webapp.leased_jobs import JobStatus
 from webapp.verifiers.models import Verifier
 from webapp.verifiers.registry import register
 
@@ -132,7 +133,7 @@ def test_a_stop_ends_it_and_what_is_scored_stays(
     endpoint.answering.clear()
     try:
         thread = in_thread(lambda: supervise.supervise(assessment.pk, None, threading.Event()))
-        wait_until(lambda: Assessment.objects.get().status == AssessmentStatus.RUNNING)
+        wait_until(lambda: Assessment.objects.get().status == JobStatus.RUNNING)
         client.force_login(alice)
         client.post(f"/evaluations/{done.pk}/assessment/stop/")
         thread.join(40)
@@ -170,12 +171,12 @@ def test_what_a_dead_worker_held_is_queued_again_and_two_claims_give_one_lease(
     assert lifecycle.claim(assessment.pk, None)
     assert lifecycle.claim(assessment.pk, None) is None
     lifecycle.reap()
-    assert Assessment.objects.get().status == AssessmentStatus.RUNNING
+    assert Assessment.objects.get().status == JobStatus.RUNNING
     Assessment.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
     lifecycle.reap()
-    assert Assessment.objects.get().status == AssessmentStatus.QUEUED
-    lifecycle.request_stop(assessment, by="alice")
-    assert Assessment.objects.get().status == AssessmentStatus.STOPPED
+    assert Assessment.objects.get().status == JobStatus.QUEUED
+    Assessment.objects.request_stop(by="alice")
+    assert Assessment.objects.get().status == JobStatus.STOPPED
 
 
 def test_gradings_need_a_workers_sandboxes(done: Evaluation, judge: Verifier, alice: User) -> None:
@@ -183,9 +184,27 @@ def test_gradings_need_a_workers_sandboxes(done: Evaluation, judge: Verifier, al
     assessment = lifecycle.request(done, Kind.REGRADE, owner=alice)
     assert lifecycle.claim(assessment.pk, bare) is None
     assert "no sandbox backend bubblewrap" in lifecycle.waiting_for(assessment)
-    lifecycle.request_stop(assessment, by="alice")
+    Assessment.objects.request_stop(by="alice")
     assessment = lifecycle.request(done, Kind.VERIFY, verifier=judge, owner=alice)
     assert lifecycle.claim(assessment.pk, bare)
+
+
+def test_a_model_is_loaded_where_none_is(
+    done: Evaluation, judge: Verifier, config: EvalConfig, alice: User
+) -> None:
+    worker = make_worker("able@here", queues=["evaluate"])
+    data = config.model_dump(mode="json")
+    data["model"]["endpoint"] = ""
+    live = evaluations.launch(config=parse_evaluation(data), name="live", owner=alice)
+    assert evaluations.claim(live.shards.get().id, worker)
+    own_model = Verifier.objects.create(name="in-process", path="a/model")
+    assessment = lifecycle.request(done, Kind.VERIFY, verifier=own_model, owner=alice)
+    assert lifecycle.claim(assessment.pk, worker) is None
+    told = "Waits until a model can be loaded: able@here is at work for the evaluation live."
+    assert lifecycle.waiting_for(assessment) == told
+    Assessment.objects.request_stop(by="alice")
+    assessment = lifecycle.request(done, Kind.VERIFY, verifier=judge, owner=alice)
+    assert lifecycle.claim(assessment.pk, worker), "at an endpoint"
 
 
 def script_of(user: User) -> Client:
@@ -257,7 +276,7 @@ def test_a_verifier_that_is_no_model_fails_with_what_was_said(
     assessment = lifecycle.request(done, Kind.VERIFY, verifier=gone, owner=alice)
     supervise.supervise(assessment.pk, None, threading.Event())
     assessment.refresh_from_db()
-    assert assessment.status == AssessmentStatus.FAILED
+    assert assessment.status == JobStatus.FAILED
     assert str(tmp_path) in assessment.reason
 
 
@@ -304,13 +323,13 @@ def test_the_panel_asks_few_questions_and_for_the_page_once_it_has_ended(
 ) -> None:
     client.force_login(alice)
     address = f"/evaluations/{done.pk}/selection/"
-    assessment = lifecycle.request(done, Kind.VERIFY, verifier=judge, owner=alice)
+    lifecycle.request(done, Kind.VERIFY, verifier=judge, owner=alice)
     headers = {"HX-Request": "true"}
     with django_assert_max_num_queries(14):
         answer = client.get(address, headers=headers)
     assert "HX-Refresh" not in answer.headers
     assert 'data-refresh="3"' in answer.content.decode()
-    lifecycle.request_stop(assessment, by="alice")
+    Assessment.objects.request_stop(by="alice")
     assert client.get(address, headers=headers).headers["HX-Refresh"] == "true"
     assert client.get(f"/evaluations/{UUID(int=1)}/selection/").status_code == 404
 

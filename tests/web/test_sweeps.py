@@ -109,5 +109,7 @@ def test_limits_that_cannot_be_are_refused_beside_their_field(
     data: dict[str, Any] = form_data(config_of(endpoint, group_size=2), context_limits=limits)
     answer = client.post("/evaluations/new/", data)
     assert answer.status_code == 422
-    assert said in answer.content.decode()
+    page = answer.content.decode()
+    assert said in page
+    assert 'href="#id_context_limits"' in page, "the field is far below the button"
     assert not Evaluation.objects.exists()

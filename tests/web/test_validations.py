@@ -10,9 +10,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from webapp.leased_jobs import JobStatus
 from webapp.tasksets import load, validations
 from webapp.tasksets.jobs import validate as validate_job
-from webapp.tasksets.models import Task, Taskset, Validation, ValidationStatus
+from webapp.tasksets.models import Task, Taskset, Validation
 from webapp.tasksets.supervise_validation import supervise_validation
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -81,7 +82,7 @@ def test_other_users_and_strangers_may_not(
     assert client.post("/tasksets/pair/validate/").status_code == 403
     queued(taskset, staff)
     assert client.post("/tasksets/pair/validate/stop/").status_code == 403
-    assert Validation.objects.get().status == ValidationStatus.QUEUED
+    assert Validation.objects.get().status == JobStatus.QUEUED
     client.force_login(staff)
     assert client.get("/tasksets/pair/validate/").status_code == 405
     assert client.post("/tasksets/none/validate/").status_code == 404
@@ -135,7 +136,7 @@ def test_a_taskset_that_is_gone_fails_with_what_was_said(staff: User, taskset: T
     Taskset.objects.update(source="/nowhere/at/all", archive="tasksets/gone.json")
     validate_job(str(validation.id))
     validation.refresh_from_db()
-    assert validation.status == ValidationStatus.FAILED
+    assert validation.status == JobStatus.FAILED
     assert "exit code 2" in validation.reason
     assert "taskset.toml not found" in validation.reason
 
@@ -146,7 +147,7 @@ def test_a_worker_that_is_shut_down_gives_it_back(staff: User, taskset: Taskset)
     shutdown.set()
     supervise_validation(validation.id, shutdown)
     validation.refresh_from_db()
-    assert (validation.status, validation.lease) == (ValidationStatus.QUEUED, None)
+    assert (validation.status, validation.lease) == (JobStatus.QUEUED, None)
     assert "shut down" in validation.reason
 
 
@@ -163,10 +164,22 @@ def test_a_stop_reaches_queued_and_running_ones(
     assert lease
     client.post("/tasksets/pair/validate/stop/")
     second.refresh_from_db()
-    assert second.status == ValidationStatus.STOPPING
-    validations.settle(second.id, lease, ValidationStatus.FINISHED, "All accepted.")
+    assert second.status == JobStatus.STOPPING
+    Validation.objects.settle(second.id, lease, JobStatus.FAILED, "Its process was killed.")
     second.refresh_from_db()
     assert (second.status, second.reason) == ("stopped", "Stopped by carol.")
+
+
+def test_what_was_finished_before_its_stop_was_seen_is_finished(
+    staff: User, taskset: Taskset
+) -> None:
+    validation = queued(taskset, staff)
+    lease = validations.claim(validation.id)
+    assert lease
+    assert taskset.validations.request_stop(by="carol")
+    Validation.objects.settle(validation.id, lease, JobStatus.FINISHED, "All accepted.")
+    validation.refresh_from_db()
+    assert (validation.status, validation.reason) == ("finished", "All accepted.")
 
 
 def test_what_a_dead_worker_held_is_queued_again_and_two_claims_give_one_lease(
@@ -180,8 +193,8 @@ def test_what_a_dead_worker_held_is_queued_again_and_two_claims_give_one_lease(
     Validation.objects.update(lease_expires_at=past)
     validations.reap()
     validation.refresh_from_db()
-    assert validation.status == ValidationStatus.QUEUED
-    assert not validations.renew(validation.id, lease)
+    assert validation.status == JobStatus.QUEUED
+    assert not Validation.objects.renew(validation.id, lease)
     assert validations.claim(validation.id)
 
 
@@ -193,6 +206,6 @@ def test_the_panel_asks_for_the_page_once_it_has_ended(
     answer = client.get("/tasksets/pair/validation/", headers={"HX-Request": "true"})
     assert "HX-Refresh" not in answer
     assert 'data-refresh="5"' in answer.content.decode()
-    validations.request_stop(taskset, "carol")
+    taskset.validations.request_stop(by="carol")
     answer = client.get("/tasksets/pair/validation/", headers={"HX-Request": "true"})
     assert answer["HX-Refresh"] == "true"

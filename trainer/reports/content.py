@@ -8,7 +8,7 @@ from trainer.comparison import Difference
 from trainer.estimates import Estimate
 from trainer.evaluation_config import EvalConfig
 from trainer.methods import BASELINES, Method
-from trainer.scores import Verified
+from trainer.scores import Quality
 from trainer.summary import PASS, Part, Summary
 
 SHOWN_K = (1, 2, 4, 8, 16, 32, 64)
@@ -47,7 +47,7 @@ class Report:
 def report_of(
     config: EvalConfig,
     summary: Summary,
-    verifiers: Sequence[Verified] = (),
+    verified: Mapping[str, Quality],
     chosen: Sequence[Method] = (),
 ) -> Report:
     curves = _curves(summary, chosen)
@@ -55,7 +55,7 @@ def report_of(
     blocks: list[Block] = [
         _values(curves),
         *_gains(chosen),
-        _verifiers(verifiers),
+        _verifiers(verified),
         _parts("Repository", repositories),
         _parts("Difficulty", summary.by_difficulty),
         _counts("Ended by", summary.endings),
@@ -126,9 +126,10 @@ def _gains(chosen: Sequence[Method]) -> list[Block]:
     return [Table(head, rows), Text(note)]
 
 
-def _verifiers(verifiers: Sequence[Verified]) -> Table:
+def _verifiers(verified: Mapping[str, Quality]) -> Table:
     rows = [
-        [v.name, str(v.num_scored), "–" if v.auc is None else f"{v.auc:.3f}"] for v in verifiers
+        [name, str(found.num_scored), "–" if found.auc is None else f"{found.auc:.3f}"]
+        for name, found in verified.items()
     ]
     return Table(["Verifier", "rollouts scored", "AUC"], rows)
 

@@ -12,9 +12,10 @@ from pydantic import ConfigDict, Field
 
 from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.assessments import lifecycle
-from webapp.assessments.models import Assessment, AssessmentStatus, Kind
+from webapp.assessments.models import Assessment, Kind
 from webapp.evaluations.lifecycle import may_change
 from webapp.evaluations.models import Evaluation
+from webapp.leased_jobs import JobStatus
 from webapp.verifiers.models import Verifier
 
 router = Router(tags=["evaluations"])
@@ -27,7 +28,7 @@ class AssessmentOut(Schema):
     evaluation_id: UUID
     kind: Kind
     verifier: str | None
-    status: AssessmentStatus
+    status: JobStatus
     reason: str
     waiting_for: str
     num_done: int
@@ -100,7 +101,8 @@ def cancel(request: HttpRequest, evaluation_id: UUID, assessment_id: UUID) -> St
     """End it within seconds. What has a score or a new grade keeps it."""
     _changeable(request, evaluation_id)
     assessment = _assessment(evaluation_id, assessment_id)
-    if not lifecycle.request_stop(assessment, by=request.user.get_username()):
+    stopped = Assessment.objects.filter(pk=assessment.pk)
+    if not stopped.request_stop(by=request.user.get_username()):
         raise HttpError(409, f"The assessment is {assessment.status}: it has already ended.")
     return Status(202, _assessment(evaluation_id, assessment_id))
 

@@ -1,30 +1,23 @@
-"""Every change of an assessment's status, each a conditional update: of two who try, one succeeds.
-
-    queued -> running -> finished | failed
-      |          +--> stopping -> stopped
-      +--> stopped
-      running -> queued (its worker ended)
+"""Assessments: who begins them, which worker may take one, and what one waits for.
 
 An evaluation has one under way at most, and only while none of its shards is: the database holds the first, `request` and
-`webapp.evaluations.lifecycle.resume` the second. A worker holds a running one by a lease that it renews.
+`webapp.evaluations.lifecycle.resume` the second. Changes of status are `webapp.leased_jobs`'.
 """
 
 import logging
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from celery import current_app
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import IntegrityError, transaction
-from django.utils import timezone
-from kombu.exceptions import OperationalError
 
-from webapp.assessments.models import Assessment, AssessmentStatus, Kind
-from webapp.evaluations.lifecycle import LEASE, QUEUE
+from webapp.assessments.models import Assessment, Kind
+from webapp.evaluations.lifecycle import QUEUE, engine_use
 from webapp.evaluations.models import Evaluation
+from webapp.leased_jobs import JobStatus
 from webapp.runs import placement
 from webapp.runs.models import Worker
 from webapp.verifiers.models import Verifier, VerifierKind
+from webapp.wake import wake
 
 logger = logging.getLogger(__name__)
 
@@ -74,85 +67,30 @@ def _same_under_way(evaluation: Evaluation, kind: Kind, verifier: Verifier | Non
     raise RefusedError(f"Another assessment of {evaluation.name} is under way: let it end first.")
 
 
-def request_stop(assessment: Assessment, by: str) -> bool:
-    """A queued one is stopped, a running one told to. False when it was neither."""
-    reason = f"Stopped by {by}."
-    rows = Assessment.objects.filter(id=assessment.id)
-    ended = _ended(AssessmentStatus.STOPPED, reason)
-    stopping = {"status": AssessmentStatus.STOPPING, "reason": reason}
-    return bool(
-        rows.filter(status=AssessmentStatus.QUEUED).update(**ended)
-        or rows.filter(status=AssessmentStatus.RUNNING).update(**stopping)
-    )
-
-
 def claim(assessment_id: UUID, worker: Worker | None) -> UUID | None:
     """Take a queued one: the lease, or None when it is not to be had or `worker` cannot do it."""
-    found = (
-        Assessment.objects.select_related("evaluation", "verifier").filter(id=assessment_id).first()
-    )
-    if found is None or (worker and obstacle(found, worker)):
+    rows = Assessment.objects.select_related("evaluation", "verifier")
+    found = rows.filter(id=assessment_id).first()
+    if found is None or (worker and (obstacle(found, worker) or _waits_for_engine(found, worker))):
         return None
-    lease, now = uuid4(), timezone.now()
-    taken = {
-        "status": AssessmentStatus.RUNNING,
-        "reason": "",
-        "lease": lease,
-        "lease_expires_at": now + LEASE,
-        "started_at": now,
-        "num_done": 0,
-    }
-    return lease if _change(assessment_id, {"status": AssessmentStatus.QUEUED}, taken) else None
-
-
-def renew(assessment_id: UUID, lease: UUID) -> bool:
-    """Keep it. False when it was lost, and the caller is to let go at once."""
-    return _change(assessment_id, {"lease": lease}, {"lease_expires_at": timezone.now() + LEASE})
-
-
-def settle(assessment_id: UUID, lease: UUID, status: AssessmentStatus, reason: str) -> bool:
-    """End a running one. One that is being stopped keeps the reason of the stop, unless it was finished first."""
-    held = {"lease": lease, "status": AssessmentStatus.RUNNING}
-    if _change(assessment_id, held, _ended(status, reason)):
-        return True
-    ended = _ended(status, reason)
-    if status != AssessmentStatus.FINISHED:
-        ended = _ended(AssessmentStatus.STOPPED, "")
-        del ended["reason"]
-    return _change(assessment_id, held | {"status": AssessmentStatus.STOPPING}, ended)
-
-
-def requeue(assessment_id: UUID, lease: UUID, reason: str) -> bool:
-    """Give a running one back: scores that are known are not asked for again."""
-    again = {"status": AssessmentStatus.QUEUED, "reason": reason, "lease": None}
-    return _change(assessment_id, {"lease": lease, "status": AssessmentStatus.RUNNING}, again)
+    lease: UUID | None = Assessment.objects.claim(assessment_id, num_done=0)
+    return lease
 
 
 def reap() -> None:
-    """Give back what dead workers held, and send again what waits: run it every few seconds, anywhere."""
-    silent = Assessment.objects.filter(lease_expires_at__lt=timezone.now())
-    reason = "Its worker did not answer; goes on where it was."
-    silent.filter(status=AssessmentStatus.RUNNING).update(
-        status=AssessmentStatus.QUEUED, reason=reason, lease=None
-    )
-    stopped = _ended(AssessmentStatus.STOPPED, "Its worker did not confirm the stop.")
-    silent.filter(status=AssessmentStatus.STOPPING).update(**stopped)
-    waiting = Assessment.objects.filter(status=AssessmentStatus.QUEUED)
-    for assessment_id in waiting.values_list("id", flat=True):
+    """Give back what dead workers held, and send again what waits."""
+    for assessment_id in Assessment.objects.reap():
         send(assessment_id)
 
 
 def send(assessment_id: UUID) -> None:
     """Ask the workers to look at it. Lost or late messages do no harm: `reap` sends again."""
-    try:
-        current_app.send_task("assessments.assess", [str(assessment_id)], expires=30)
-    except (OperationalError, OSError) as error:
-        logger.warning("assessment %s: broker unreachable: %s", assessment_id, error)
+    wake("assessments.assess", assessment_id)
 
 
 def waiting_for(assessment: Assessment) -> str:
     """One sentence on what a queued one waits for; empty when it is not queued."""
-    if assessment.status != AssessmentStatus.QUEUED:
+    if assessment.status != JobStatus.QUEUED:
         return ""
     workers = placement.workers_of(QUEUE)
     if not workers:
@@ -161,7 +99,19 @@ def waiting_for(assessment: Assessment) -> str:
     if all(obstacles.values()):
         name, why = next(iter(obstacles.items()))
         return f"Waits for a worker that can do it: {name} cannot, {why}."
+    uses = [_waits_for_engine(assessment, w) for w in workers if not obstacles[w.name]]
+    if all(uses):
+        return f"Waits until a model can be loaded: {uses[0]}."
     return "Waits until a worker is free."
+
+
+def loads_model(assessment: Assessment) -> bool:
+    """Whether the worker's machine does: a judge in its process, or an engine for an agent."""
+    return assessment.verifier is not None and not assessment.verifier.endpoint
+
+
+def _waits_for_engine(assessment: Assessment, worker: Worker) -> str:
+    return engine_use(worker) if loads_model(assessment) else ""
 
 
 def obstacle(assessment: Assessment, worker: Worker) -> str:
@@ -169,20 +119,5 @@ def obstacle(assessment: Assessment, worker: Worker) -> str:
     verifier, config = assessment.verifier, assessment.evaluation.parsed
     if verifier and verifier.kind == VerifierKind.JUDGE:
         return ""
-    needs_engine = verifier is not None and not verifier.endpoint
-    missing = placement.shortfall(config.hardware, worker) if needs_engine else ""
+    missing = placement.shortfall(config.hardware, worker) if loads_model(assessment) else ""
     return missing or placement.no_backend(config.sandbox, worker)
-
-
-def _ended(status: AssessmentStatus, reason: str) -> dict[str, Any]:
-    return {
-        "status": status,
-        "reason": reason,
-        "finished_at": timezone.now(),
-        "lease": None,
-        "lease_expires_at": None,
-    }
-
-
-def _change(assessment_id: UUID, condition: dict[str, Any], new: dict[str, Any]) -> bool:
-    return Assessment.objects.filter(id=assessment_id, **condition).update(**new) == 1

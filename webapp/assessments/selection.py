@@ -1,25 +1,15 @@
 """What each way to choose among an evaluation's rollouts is worth, kept until an event or a result changes it."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from django.core.cache import cache
 
 from trainer.methods import Method, methods
-from trainer.scores import worth
+from trainer.scores import Quality, worth
 from trainer.summary import PASS, Summary
 from webapp.assessments.results import num_results, results_of
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.overview import KEPT_S, rollout_rows
-
-
-class Quality(NamedTuple):
-    """Of a verifier's results."""
-
-    num_scored: int
-    """Rollouts."""
-    auc: float | None
-    """Of a judge's scores; None for one that runs tests, whose counts compare within a task alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +43,9 @@ def selection_of(evaluation: Evaluation) -> Selection:
 
 def _select(evaluation: Evaluation) -> Selection:
     rows, told = rollout_rows(evaluation), results_of(evaluation)
-    verified = {name: worth(name, known, rows) for name, known in told.scores.items()}
     return Selection(
         methods=methods(rows, told.scores, told.counts),
-        verified={name: Quality(found.num_scored, found.auc) for name, found in verified.items()}
+        verified={name: worth(known, rows) for name, known in told.scores.items()}
         | {name: Quality(len(known), None) for name, known in told.counts.items()},
     )
 

@@ -15,10 +15,11 @@ from uuid import UUID
 from django.conf import settings
 
 from webapp.assessments import lifecycle, results
-from webapp.assessments.models import Assessment, AssessmentStatus
+from webapp.assessments.models import Assessment
 from webapp.evaluations.ingest import ingest, restore_patches
 from webapp.evaluations.models import Shard, ShardEvent
 from webapp.evaluations.supervise import GRACE_S, prepare
+from webapp.leased_jobs import JobStatus
 from webapp.runs import processes, watched
 from webapp.runs.event_files import IngestError
 from webapp.runs.models import Worker
@@ -49,7 +50,7 @@ def supervise(assessment_id: UUID, worker: Worker | None, shutdown: threading.Ev
         code, kept = _run(work, lease, shutdown)
     except (IngestError, OSError) as error:
         logger.exception("assessment %s: failed", work.assessment)
-        lifecycle.settle(assessment_id, lease, AssessmentStatus.FAILED, str(error))
+        Assessment.objects.settle(assessment_id, lease, JobStatus.FAILED, str(error))
         return
     if kept:
         _conclude(work, lease, code, shutdown)
@@ -121,8 +122,8 @@ def _run(work: Work, lease: UUID, shutdown: threading.Event) -> tuple[int, bool]
         kept = watched.watch(
             process,
             look=work.look,
-            renew=lambda: lifecycle.renew(assessment.id, lease),
-            stop_wanted=lambda: assessment.status == AssessmentStatus.STOPPING or shutdown.is_set(),
+            renew=lambda: Assessment.objects.renew(assessment.id, lease),
+            stop_wanted=lambda: assessment.status == JobStatus.STOPPING or shutdown.is_set(),
             grace_s=GRACE_S,
         )
     finally:
@@ -139,11 +140,9 @@ def _conclude(work: Work, lease: UUID, code: int, shutdown: threading.Event) -> 
     """Settle it by its exit code, or give it back when the worker ends."""
     assessment_id, words = work.assessment.id, processes.last_words(work.output_folder)
     reason = "Its worker was shut down; goes on where it was."
-    if shutdown.is_set() and code and lifecycle.requeue(assessment_id, lease, reason):
+    if shutdown.is_set() and code and Assessment.objects.requeue(assessment_id, lease, reason):
         return
-    status = {0: AssessmentStatus.FINISHED, STOPPED: AssessmentStatus.STOPPED}.get(
-        code, AssessmentStatus.FAILED
-    )
-    if status == AssessmentStatus.FAILED:
+    status = {0: JobStatus.FINISHED, STOPPED: JobStatus.STOPPED}.get(code, JobStatus.FAILED)
+    if status == JobStatus.FAILED:
         words = f"Its process ended with exit code {code}: {words}"
-    lifecycle.settle(assessment_id, lease, status, words)
+    Assessment.objects.settle(assessment_id, lease, status, words)

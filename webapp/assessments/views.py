@@ -43,8 +43,7 @@ def regrade(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
 @require_POST
 def stop(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
     evaluation = _changeable(request, evaluation_id)
-    assessment = evaluation.assessments.under_way().first()
-    if not assessment or not lifecycle.request_stop(assessment, by=request.user.get_username()):
+    if not evaluation.assessments.request_stop(by=request.user.get_username()):
         messages.error(request, f"No assessment of {evaluation.name} is under way.")
     return _back(evaluation)
 

@@ -29,6 +29,7 @@ from webapp.evaluations.models import (
     EvaluationStatus,
     Shard,
 )
+from webapp.leased_jobs import LEASE
 from webapp.runs import placement
 from webapp.runs.models import Run, Worker
 from webapp.wake import wake
@@ -36,7 +37,6 @@ from webapp.webhooks.announce import announce
 
 logger = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=20)
 MAX_SHARDS = 64
 QUEUE = "evaluate"
 
@@ -123,7 +123,7 @@ def claim(shard_id: int, worker: Worker | None) -> UUID | None:
         if worker:
             # Two threads of one worker are not to start an engine each.
             Worker.objects.select_for_update().get(id=worker.id)
-            if engine_use(shard.evaluation, worker):
+            if starts_engine(shard.evaluation) and engine_use(worker):
                 return None
         return _take(shard_id, worker)
 
@@ -241,21 +241,25 @@ def waiting_for(evaluation: Evaluation) -> str:
     if all(obstacles.values()):
         name, why = next(iter(obstacles.items()))
         return f"Waits for a worker that can do it: {name} cannot, {why}."
-    uses = [engine_use(evaluation, worker) for worker in workers if not obstacles[worker.name]]
-    if all(uses):
+    uses = [engine_use(worker) for worker in workers if not obstacles[worker.name]]
+    if starts_engine(evaluation) and all(uses):
         return f"Waits for an engine: that of {uses[0]}."
     return "Waits until a worker is free."
 
 
-def engine_use(evaluation: Evaluation, worker: Worker) -> str:
-    """Which worker's engine is in use and by what, when the evaluation would start a second one there; else empty."""
-    if evaluation.parsed.model.endpoint:
-        return ""
-    for run in Run.objects.live().filter(worker=worker):
+def starts_engine(evaluation: Evaluation) -> bool:
+    return not evaluation.parsed.model.endpoint
+
+
+def engine_use(worker: Worker) -> str:
+    """What the worker's machine has a model loaded for; empty when it is free for one. It has room for one at a time."""
+    # a run that trains in pods loads nothing here
+    runs = Run.objects.none() if worker.cluster_nodes else Run.objects.live().filter(worker=worker)
+    for run in runs:
         return f"{worker.name} is at work for the run {run.name}"
     held = Shard.objects.filter(worker=worker, status__in=HELD).select_related("evaluation")
     for shard in held:
-        if not shard.evaluation.parsed.model.endpoint:
+        if starts_engine(shard.evaluation):
             return f"{worker.name} is at work for the evaluation {shard.evaluation.name}"
     return ""
 

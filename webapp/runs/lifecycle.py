@@ -22,6 +22,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from trainer.config import TrainConfig
+from webapp.leased_jobs import LEASE
 from webapp.runs import placement
 from webapp.runs.models import ENDED_STATUSES, LIVE_STATUSES, Run, RunStatus, Worker
 from webapp.wake import wake
@@ -29,7 +30,6 @@ from webapp.webhooks.announce import announce
 
 logger = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=20)
 GIVE_UP_STOPPING = timedelta(seconds=60)
 """A stop that nobody confirmed for so long after the lease ran out is taken for done."""
 RESUMABLE = (RunStatus.STOPPED, RunStatus.FAILED)

@@ -1,14 +1,13 @@
 """Tasksets and tasks as the pages show them; `manage.py load_taskset` fills them.
 
-Every change of a validation's status is in `validations`.
+A validation's beginning is in `validations`, the changes of its status are every leased job's.
 """
 
-import uuid
 from typing import ClassVar
 
-from django.conf import settings
 from django.db import models
-from django.utils import timezone
+
+from webapp.leased_jobs import LeasedJob, one_under_way
 
 
 class Taskset(models.Model):
@@ -45,67 +44,23 @@ class Task(models.Model):
         return self.task_id
 
 
-class ValidationStatus(models.TextChoices):
-    QUEUED = "queued", "Queued"
-    RUNNING = "running", "Running"
-    STOPPING = "stopping", "Stopping"
-    STOPPED = "stopped", "Stopped"
-    FINISHED = "finished", "Finished"
-    FAILED = "failed", "Failed"
-
-
-UNDER_WAY = (ValidationStatus.QUEUED, ValidationStatus.RUNNING, ValidationStatus.STOPPING)
-"""Of these a taskset has one at most."""
-
-
-class Validation(models.Model):
+class Validation(LeasedJob):
     """One validation of a taskset; its verdicts are the tasks' `validation`."""
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     taskset = models.ForeignKey(Taskset, on_delete=models.CASCADE, related_name="validations")
-    owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
-    )
-    status = models.CharField(
-        max_length=12, choices=ValidationStatus, default=ValidationStatus.QUEUED
-    )
-    reason = models.TextField(blank=True)
-    """Why it is where it is: one sentence for people."""
     backend = models.CharField(max_length=20, default="bubblewrap")
     runs = models.PositiveIntegerField(default=3)
     num_tasks = models.PositiveIntegerField(default=0)
     num_judged = models.PositiveIntegerField(default=0)
     num_accepted = models.PositiveIntegerField(default=0)
-    created_at = models.DateTimeField(default=timezone.now)
-    started_at = models.DateTimeField(null=True, blank=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
-    lease = models.UUIDField(null=True, blank=True, editable=False)
-    """Made by the claim; whoever holds another one has lost the validation."""
-    lease_expires_at = models.DateTimeField(null=True, blank=True)
     read_offset = models.BigIntegerField(default=0)
     """How far its events are stored, moved in the same transaction as the rows."""
 
-    class Meta:
-        ordering: ClassVar = ["-created_at"]
-        constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["taskset"],
-                condition=models.Q(status__in=("queued", "running", "stopping")),
-                name="one_validation_under_way",
-            )
-        ]
+    class Meta(LeasedJob.Meta):
+        constraints: ClassVar = [one_under_way("taskset", name="one_validation_under_way")]
 
     def __str__(self) -> str:
         return f"{self.taskset_id} {self.created_at:%Y-%m-%d %H:%M}"
-
-    @property
-    def is_under_way(self) -> bool:
-        return self.status in UNDER_WAY
-
-    @property
-    def is_live(self) -> bool:
-        """A worker holds it."""
-        return self.is_under_way and self.status != ValidationStatus.QUEUED
 
     @property
     def num_excluded(self) -> int:

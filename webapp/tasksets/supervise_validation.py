@@ -17,9 +17,10 @@ from django.db import transaction
 from django.db.models import F
 
 from sandbox.events import EVENTS_FILE, AnyEvent, Finished, TaskJudged, read_events
+from webapp.leased_jobs import JobStatus
 from webapp.runs import processes, watched
 from webapp.tasksets import shipping, validations
-from webapp.tasksets.models import Task, Validation, ValidationStatus
+from webapp.tasksets.models import Task, Validation
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,8 @@ def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None
         kept = watched.watch(
             process,
             look=look,
-            renew=lambda: validations.renew(validation_id, lease),
-            stop_wanted=lambda: validation.status == ValidationStatus.STOPPING or shutdown.is_set(),
+            renew=lambda: Validation.objects.renew(validation_id, lease),
+            stop_wanted=lambda: validation.status == JobStatus.STOPPING or shutdown.is_set(),
             grace_s=GRACE_S,
         )
         if not kept:
@@ -62,14 +63,14 @@ def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None
     last = store_events(validation, folder) or last
     cut_short = last is None or last.status == "stopped"
     reason = "Its worker was shut down; goes on where it was."
-    if shutdown.is_set() and cut_short and validations.requeue(validation_id, lease, reason):
+    if shutdown.is_set() and cut_short and Validation.objects.requeue(validation_id, lease, reason):
         return
     if last is None:
         words = processes.last_words(folder)
         reason = f"Its process ended with exit code {process.returncode}: {words}"
-        validations.settle(validation_id, lease, ValidationStatus.FAILED, reason)
+        Validation.objects.settle(validation_id, lease, JobStatus.FAILED, reason)
     else:
-        validations.settle(validation_id, lease, ValidationStatus(last.status), last.reason)
+        Validation.objects.settle(validation_id, lease, JobStatus(last.status), last.reason)
 
 
 def start(validation: Validation, folder: Path) -> subprocess.Popen[bytes]:

@@ -72,7 +72,7 @@ def stop_validation(request: HttpRequest, name: str) -> HttpResponse:
     taskset = get_object_or_404(Taskset, name=name)
     if not validations.may_validate(request.user):
         raise PermissionDenied
-    if not validations.request_stop(taskset, by=request.user.get_username()):
+    if not taskset.validations.request_stop(by=request.user.get_username()):
         messages.error(request, f"No validation of {taskset.name} is under way.")
     return redirect("tasksets:taskset", name)
 

@@ -11,8 +11,10 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 
+from trainer.scores import VERIFIER_NAME
+
 NAME = RegexValidator(
-    r"^\w[\w.-]*$", "Letters, digits, dot, dash and underscore, a letter or digit first."
+    rf"^{VERIFIER_NAME}$", "Letters, digits, dot, dash and underscore, a letter or digit first."
 )
 """What `python -m trainer.verify --name` takes: it is a file's name."""
 
