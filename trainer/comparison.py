@@ -9,6 +9,7 @@ task go together.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from random import Random
 from statistics import fmean
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from typing import NamedTuple
 from trainer.estimates import Interval
 
 RESAMPLES = 2000
+
+Resample = Callable[[Sequence[float]], Sequence[float]]
 
 
 class McNemar(NamedTuple):
@@ -79,10 +82,7 @@ def bootstrap(
     seed: int = 0,
 ) -> Interval:
     """The percentile interval of `statistic` over resamples of `values`, one value a task."""
-    drawn = sorted(
-        statistic([values[place] for place in places])
-        for places in _resamples(len(values), resamples, seed)
-    )
+    drawn = sorted(statistic(draw(values)) for draw in _resamples(len(values), resamples, seed))
     tail = (1 - confidence) / 2
     return Interval(
         drawn[math.floor(tail * (resamples - 1))], drawn[math.ceil((1 - tail) * (resamples - 1))]
@@ -90,7 +90,9 @@ def bootstrap(
 
 
 @lru_cache(maxsize=4)
-def _resamples(size: int, resamples: int, seed: int) -> tuple[list[int], ...]:
-    """Places of each resample. Kept: a page compares many methods on the same tasks, and drawing takes longest."""
+def _resamples(size: int, resamples: int, seed: int) -> tuple[Resample, ...]:
+    """What draws each resample. Kept: a page compares many methods on the same tasks, and drawing the places takes longest."""
     random, places = Random(seed), list(range(size))
-    return tuple(random.choices(places, k=size) for _ in range(resamples))
+    if size == 1:
+        return (tuple,) * resamples
+    return tuple(itemgetter(*random.choices(places, k=size)) for _ in range(resamples))

@@ -8,6 +8,7 @@ How two evaluations compare is `trainer.comparison`'s; where scores come from, `
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import lru_cache
 from itertools import combinations, groupby
 from random import Random
 from statistics import NormalDist, fmean, variance
@@ -102,43 +103,52 @@ def best_at_k_by_rule(
 def best_by_vote(rewards: Sequence[float], votes: Sequence[Hashable | None]) -> list[float]:
     """best@k for k = 1..n when the most frequent vote among the k wins, ties broken at random; None votes for nothing.
 
-    Exact, for all k at once: for each winning count c a polynomial in the number of rollouts drawn, with the number of votes
-    at c beside it. Rollouts of one vote share their mean reward; those without a vote win only when nobody has one.
+    Exact. Rollouts of one vote share their mean reward; those without a vote win only when nobody has one.
     """
     n = len(rewards)
     rewards_of: dict[Hashable, list[float]] = {}
     for vote, reward in zip(votes, rewards, strict=True):
         rewards_of.setdefault(vote, []).append(reward)
     silent = rewards_of.pop(None, [])
-    voters = [(len(tied), fmean(tied)) for tied in rewards_of.values()]
-    won = [0.0] * (n + 1)
-    for drawn in range(1, len(silent) + 1):
-        won[drawn] += math.comb(len(silent), drawn) * fmean(silent)
-    for count in range(1, max((size for size, _ in voters), default=0) + 1):
-        for (drawn, num_tied), (_, reward) in _winning_draws(voters, len(silent), count).items():
-            if num_tied:
-                won[drawn] += reward / num_tied
-    return [won[k] / math.comb(n, k) for k in range(1, n + 1)]
+    shares = _winning_shares(tuple(sorted(map(len, rewards_of.values()))), len(silent))
+    expected = [0.0] * n
+    for tied in (tied for tied in rewards_of.values() if any(tied)):
+        mean = fmean(tied)
+        for place, share in enumerate(shares[len(tied)]):
+            expected[place] += mean * share
+    for k in range(1, len(silent) + 1):
+        expected[k - 1] += math.comb(len(silent), k) / math.comb(n, k) * fmean(silent)
+    return expected
 
 
-def _winning_draws(
-    voters: Sequence[tuple[int, float]], num_silent: int, count: int
-) -> dict[tuple[int, int], tuple[int, float]]:
-    """(rollouts drawn, votes at `count`) -> (ways, sum over the ways of the mean rewards of these votes).
+@lru_cache(maxsize=4096)
+def _winning_shares(sizes: tuple[int, ...], num_silent: int) -> dict[int, list[float]]:
+    """Rollouts of a vote -> the probability that this vote wins, for k = 1..n. `sizes` are of all votes, ascending.
 
-    No vote is above `count`. `voters` are (number of rollouts, mean reward) of each vote.
+    Kept: it asks for no reward, and the tasks of an evaluation share few patterns of agreement.
     """
-    draws = {(i, 0): (math.comb(num_silent, i), 0.0) for i in range(num_silent + 1)}
-    for size, mean_reward in voters:
-        longer: dict[tuple[int, int], tuple[int, float]] = {}
-        for (drawn, num_tied), (ways, reward) in draws.items():
+    n = sum(sizes) + num_silent
+    shares = {}
+    for size in set(sizes):
+        others = list(sizes)
+        others.remove(size)
+        won = [0.0] * (n + 1)
+        for count in range(1, size + 1):
+            for (drawn, num_tied), ways in _draws(others, num_silent, count).items():
+                won[drawn + count] += math.comb(size, count) * ways / (num_tied + 1)
+        shares[size] = [won[k] / math.comb(n, k) for k in range(1, n + 1)]
+    return shares
+
+
+def _draws(sizes: Sequence[int], num_silent: int, count: int) -> dict[tuple[int, int], int]:
+    """(rollouts drawn, votes that have `count` of them) -> in how many ways, when no vote has more than `count`."""
+    draws = {(drawn, 0): math.comb(num_silent, drawn) for drawn in range(num_silent + 1)}
+    for size in sizes:
+        longer: dict[tuple[int, int], int] = {}
+        for (drawn, num_tied), ways in draws.items():
             for taken in range(min(size, count) + 1):
-                at_top = taken == count
-                key = drawn + taken, num_tied + at_top
-                choices = math.comb(size, taken)
-                gained = reward + (ways * mean_reward if at_top else 0.0)
-                before = longer.get(key, (0, 0.0))
-                longer[key] = before[0] + choices * ways, before[1] + choices * gained
+                key = drawn + taken, num_tied + (taken == count)
+                longer[key] = longer.get(key, 0) + math.comb(size, taken) * ways
         draws = longer
     return draws
 
