@@ -24,6 +24,7 @@ from tests.web.evaluated import (
 )
 from trainer.evaluation_config import EvalConfig, parse_evaluation
 from trainer.results import read_results, rewards_by_task
+from webapp.assessments.selection import work_out_numbers
 from webapp.evaluations import lifecycle, supervise
 from webapp.evaluations.jobs import run_shard
 from webapp.evaluations.models import Evaluation, EvaluationStatus, Shard, ShardEvent
@@ -269,6 +270,7 @@ def test_every_page_works_within_its_queries_for_who_is_signed_in(
     client: Client, bob: User, done: Evaluation, django_assert_max_num_queries: Callable
 ) -> None:
     load("starter")
+    work_out_numbers(done)
     for address in addresses(done):
         assert client.get(address).status_code == 302, address
     client.force_login(bob)

@@ -1,15 +1,14 @@
-"""What each way to choose among an evaluation's rollouts is worth, kept until an event or a result changes it."""
+"""What each way to choose among an evaluation's rollouts is worth."""
 
 from dataclasses import dataclass
-
-from django.core.cache import cache
 
 from trainer.methods import Method, methods
 from trainer.scores import Quality, worth
 from trainer.summary import PASS, Summary
 from webapp.assessments.results import num_results, results_of
+from webapp.evaluations.kept import Kept
 from webapp.evaluations.models import Evaluation
-from webapp.evaluations.overview import KEPT_S, rollout_rows
+from webapp.evaluations.overview import SUMMARY, rollout_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +32,7 @@ def selection_of(evaluation: Evaluation) -> Selection:
     """Of the rollouts that count; nothing is chosen, nor compared, while the evaluation goes on."""
     if not evaluation.is_ended:
         return Selection(methods=[], verified={})
-    key = f"evaluation-selection-{evaluation.pk}-{evaluation.last_seq}-{num_results(evaluation)}"
-    found: Selection | None = cache.get(key)
-    if found is None:
-        found = _select(evaluation)
-        cache.set(key, found, KEPT_S)
-    return found
+    return SELECTION.of(evaluation)
 
 
 def _select(evaluation: Evaluation) -> Selection:
@@ -48,6 +42,19 @@ def _select(evaluation: Evaluation) -> Selection:
         verified={name: worth(known, rows) for name, known in told.scores.items()}
         | {name: Quality(len(known), None) for name, known in told.counts.items()},
     )
+
+
+def _state(evaluation: Evaluation) -> str:
+    return f"{evaluation.last_seq}, {num_results(evaluation)} results"
+
+
+SELECTION = Kept("selection", Selection, state=_state, work_out=_select)
+
+
+def work_out_numbers(evaluation: Evaluation) -> None:
+    """All that the evaluation's page shows, for whoever is about to end it: so the page need not."""
+    SUMMARY.bring_up_to_date(evaluation)
+    SELECTION.bring_up_to_date(evaluation)
 
 
 def curves_of(summary: Summary, chosen: Selection) -> dict[str, list[float]]:

@@ -16,6 +16,7 @@ from django.conf import settings
 
 from webapp.assessments import lifecycle, results
 from webapp.assessments.models import Assessment
+from webapp.assessments.selection import work_out_numbers
 from webapp.evaluations.ingest import ingest, restore_patches
 from webapp.evaluations.models import Shard, ShardEvent
 from webapp.evaluations.supervise import GRACE_S, prepare
@@ -142,6 +143,7 @@ def _conclude(work: Work, lease: UUID, code: int, shutdown: threading.Event) -> 
     reason = "Its worker was shut down; goes on where it was."
     if shutdown.is_set() and code and Assessment.objects.requeue(assessment_id, lease, reason):
         return
+    work_out_numbers(work.evaluation)
     status = {0: JobStatus.FINISHED, STOPPED: JobStatus.STOPPED}.get(code, JobStatus.FAILED)
     if status == JobStatus.FAILED:
         words = f"Its process ended with exit code {code}: {words}"

@@ -121,6 +121,25 @@ class Evaluation(models.Model):
         return rows.exclude(finished_at=None)
 
 
+class KeptNumbers(models.Model):
+    """What its rollouts come to, as `webapp.evaluations.kept` keeps it."""
+
+    evaluation = models.ForeignKey(Evaluation, on_delete=models.CASCADE, related_name="kept")
+    name = models.CharField(max_length=20)
+    state = models.CharField(max_length=100)
+    """Of the evaluation, when they were worked out."""
+    numbers = models.TextField()
+    """JSON. As text, because the order of names is a part of it."""
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["evaluation", "name"], name="numbers_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.evaluation_id}"
+
+
 class Shard(models.Model):
     """One share of an evaluation."""
 

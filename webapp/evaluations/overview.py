@@ -1,28 +1,21 @@
-"""An evaluation's numbers from its rows, kept until a new event changes them."""
+"""An evaluation's numbers from its rows."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.cache import cache
-from django.db.models import Avg, Count
+from django.db.models import Avg, Count, QuerySet
 from django.db.models.functions import MD5, Length
 
 from trainer.summary import RolloutRow, Summary, summarize
+from webapp.evaluations.kept import Kept
 from webapp.evaluations.models import Evaluation, Shard
 from webapp.rollouts.models import Rollout
 from webapp.tasksets.models import Task
 
-KEPT_S = 3600
-
 
 def summary_of(evaluation: Evaluation) -> Summary:
     """Of the rollouts that ended and count."""
-    key = f"evaluation-summary-{evaluation.pk}-{evaluation.last_seq}"
-    found: Summary | None = cache.get(key)
-    if found is None:
-        found = _summarize(evaluation)
-        cache.set(key, found, KEPT_S)
-    return found
+    return SUMMARY.of(evaluation)
 
 
 def rollout_rows(evaluation: Evaluation) -> list[RolloutRow]:
@@ -46,13 +39,24 @@ def rollout_rows(evaluation: Evaluation) -> list[RolloutRow]:
 
 
 def _summarize(evaluation: Evaluation) -> Summary:
-    tasks = Task.objects.filter(task_id__in=task_ids(evaluation))
-    known = list(tasks.values_list("task_id", "repo_name", "difficulty"))
+    known = list(_known(evaluation).values_list("task_id", "repo_name", "difficulty"))
     return summarize(
         rollout_rows(evaluation),
         repository_of={task: repository for task, repository, _ in known},
         difficulty_of={task: difficulty for task, _, difficulty in known},
     )
+
+
+def _known(evaluation: Evaluation) -> QuerySet[Task]:
+    """Those of its tasks whose taskset is loaded."""
+    return Task.objects.filter(task_id__in=task_ids(evaluation))
+
+
+def _state(evaluation: Evaluation) -> str:
+    return f"{evaluation.last_seq}, {_known(evaluation).count()} known"
+
+
+SUMMARY = Kept("summary", Summary, state=_state, work_out=_summarize)
 
 
 def task_ids(evaluation: Evaluation) -> list[str]:

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from trainer.events import EVENTS_FILE, Started, read_events_of
 from webapp.assessments.results import store_all
+from webapp.assessments.selection import work_out_numbers
 from webapp.evaluations import lifecycle
 from webapp.evaluations.ingest import ingest
 from webapp.evaluations.models import Evaluation, EvaluationStatus, Shard, ShardEvent
@@ -44,6 +45,7 @@ def replay(folder: Path, *, name: str = "", copy_files: bool = False) -> Evaluat
         raise ReplayError(f"{folder}: {error}; rename its file") from error
     lifecycle.settle_whole(evaluation.id)
     evaluation.refresh_from_db()
+    work_out_numbers(evaluation)
     return evaluation
 
 
@@ -67,7 +69,7 @@ def _blank(started: Started, name: str) -> Evaluation:
     )
     if evaluation.is_live:
         raise ReplayError(f"evaluation {evaluation.id} is {evaluation.status}: stop it first")
-    for rows in (evaluation.rollouts, evaluation.groups, evaluation.shards):
+    for rows in (evaluation.rollouts, evaluation.groups, evaluation.shards, evaluation.kept):
         rows.all().delete()
     return evaluation
 

@@ -15,9 +15,12 @@ import tomli_w
 from django.conf import settings
 
 from trainer.evaluation_config import EVAL_FILE
+from webapp.assessments.selection import work_out_numbers
 from webapp.evaluations import lifecycle
 from webapp.evaluations.ingest import ingest, restore
-from webapp.evaluations.models import EvaluationStatus, Shard, ShardEvent
+from webapp.evaluations.kept import Renewal
+from webapp.evaluations.models import Evaluation, EvaluationStatus, Shard, ShardEvent
+from webapp.evaluations.overview import SUMMARY
 from webapp.runs import processes, watched
 from webapp.runs.event_files import IngestError
 from webapp.runs.models import Worker
@@ -92,9 +95,11 @@ def run_once(
         command += ["--shard", f"{shard.number}/{shard.total}"]
     mark = mark_of(shard)
     process = watched.start(command, folder, mark)
+    renew_numbers = Renewal(lambda: SUMMARY.bring_up_to_date(evaluation_of(shard)))
 
     def look() -> None:
         ingest(shard.id, folder)
+        renew_numbers()
         shard.refresh_from_db(fields=["status"])
 
     try:
@@ -115,8 +120,14 @@ def run_once(
     return process.returncode, kept
 
 
+def evaluation_of(shard: Shard) -> Evaluation:
+    """As it is now, with all its shards."""
+    return Evaluation.objects.prefetch_related("shards").get(id=shard.evaluation_id)
+
+
 def conclude(shard: Shard, folder: Path, lease: UUID, code: int, shutdown: threading.Event) -> None:
     """Settle the shard by the last event of its process, or give it back when the worker ends."""
+    work_out_numbers(evaluation_of(shard))
     last = ShardEvent.objects.filter(shard=shard).order_by("seq").last()
     ended = last if last is not None and last.type == "finished" else None
     cut_short = ended is None or ended.payload["status"] == "stopped"
