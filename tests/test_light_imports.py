@@ -17,6 +17,7 @@ LIGHT = (
     "trainer.methods",
     "trainer.recipes",
     "trainer.scores",
+    "trainer.stop",
     "trainer.selection",
     "trainer.summary",
     "trainer.counts",

@@ -44,13 +44,12 @@ from trainer.events import (
 from trainer.generate import Engine, start_engine
 from trainer.host import describe_host, package_versions
 from trainer.results import RESULT_EVENTS, Result, results_of, rewards_by_task
-from trainer.stop import RunStopped, stop_on_signals
+from trainer.stop import STOPPED, RunStopped, stop_on_signals
 
 log = logging.getLogger("trainer.evaluate")
 
 ID_FILE = "evaluation.id"
 LOCK_FILE = "evaluate.lock"
-STOPPED = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:

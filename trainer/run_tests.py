@@ -36,14 +36,14 @@ from sandbox.task import Task, load_taskset
 from trainer.collect import limits_of
 from trainer.config import ConfigError
 from trainer.counts import COUNTS_FILE, counts_path, line_of, read_counts
-from trainer.evaluate import STOPPED, Share, evaluated_tasks, identify, only_one, run
+from trainer.evaluate import Share, evaluated_tasks, identify, only_one, run
 from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
 from trainer.evaluation_shards import Shard
 from trainer.evaluator import Evaluator
 from trainer.predictions import instance_of
 from trainer.results import Result, read_header, read_results
 from trainer.rollout import Rollout
-from trainer.stop import stop_on_signals
+from trainer.stop import STOPPED, stop_on_signals
 from trainer.verify import appended, verifier_name
 
 log = logging.getLogger("trainer.run_tests")

@@ -15,6 +15,8 @@ from trainer.estimates import auc
 FOLDER = "scores"
 VERIFIER_NAME = r"\w[\w.-]*"
 """A regular expression: the name is a file's or folder's, and no way out of the evaluation's."""
+VERIFIER_FILE = "verifier.json"
+"""In a trained verifier's folder: on what it was trained and how well it judges."""
 UNKNOWN = -1.0
 """Stands for the score of a rollout that has none: it is chosen last."""
 

@@ -5,6 +5,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+STOPPED = 3
+"""The exit code of a process that was told to stop and has kept what it did."""
+
 
 class RunStopped(Exception):
     """The run was asked to stop: what was going on is given up."""

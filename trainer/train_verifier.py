@@ -27,17 +27,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sandbox.errors import TasksetError
 from trainer.config import ConfigError, LoraConfig, parse_as
 from trainer.estimates import auc, brier, calibration_error
-from trainer.evaluate import STOPPED
 from trainer.local_verifier import encode_question, encode_words, yes_over_no
 from trainer.lora import adapt, unload
 from trainer.policy import LOADING
-from trainer.stop import RunStopped, stop_on_signals
+from trainer.scores import VERIFIER_FILE
+from trainer.stop import STOPPED, RunStopped, stop_on_signals
 from trainer.verifier_examples import Example, class_weights, read_examples
 
 log = logging.getLogger("trainer.train_verifier")
 
 BATCH = 8
-VERIFIER_FILE = "verifier.json"
 
 
 @dataclass(frozen=True, kw_only=True)

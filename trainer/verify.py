@@ -24,12 +24,11 @@ from uuid import UUID
 from sandbox.errors import TasksetError
 from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError
-from trainer.evaluate import STOPPED
 from trainer.evaluation_config import parse_evaluation
 from trainer.generate import ContextFull, EngineUnavailable, GenerationTimeout
 from trainer.results import read_header, read_results, turns_of
 from trainer.scores import VERIFIER_NAME, read_scores, scores_path
-from trainer.stop import stop_on_signals
+from trainer.stop import STOPPED, stop_on_signals
 from trainer.verifier import EndpointVerifier, Verifier
 from trainer.verifier_prompt import messages
 

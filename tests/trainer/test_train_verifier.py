@@ -17,7 +17,8 @@ from trainer.estimates import brier, calibration_error
 from trainer.evaluate import main as evaluate
 from trainer.evaluation_config import EVAL_FILE
 from trainer.local_verifier import LocalVerifier
-from trainer.train_verifier import VERIFIER_FILE, fit, quality
+from trainer.scores import VERIFIER_FILE
+from trainer.train_verifier import fit, quality
 from trainer.verifier_examples import Example, class_weights, split_by_task
 
 

@@ -207,6 +207,25 @@ def test_a_model_is_loaded_where_none_is(
     assert lifecycle.claim(assessment.pk, worker), "at an endpoint"
 
 
+def test_an_evaluation_waits_for_a_verifiers_model(
+    done: Evaluation, config: EvalConfig, alice: User
+) -> None:
+    worker = make_worker("able@here", queues=["evaluate"])
+    own_model = Verifier.objects.create(name="in-process", path="a/model")
+    assessment = lifecycle.request(done, Kind.VERIFY, verifier=own_model, owner=alice)
+    lease = lifecycle.claim(assessment.pk, worker)
+    assert lease
+    data = config.model_dump(mode="json")
+    data["model"]["endpoint"] = ""
+    waiting = evaluations.launch(config=parse_evaluation(data), name="waiting", owner=alice)
+    shard = waiting.shards.get()
+    assert evaluations.claim(shard.id, worker) is None
+    told = "Waits for an engine: that of able@here is at work for the verifier in-process."
+    assert evaluations.waiting_for(waiting) == told
+    Assessment.objects.settle(assessment.pk, lease, JobStatus.FINISHED, "")
+    assert evaluations.claim(shard.id, worker)
+
+
 def script_of(user: User) -> Client:
     return Client(headers={"authorization": f"Bearer {ApiToken.issue(user, 'script')}"})
 

@@ -1,10 +1,13 @@
 """Sign-in: by a link that works once, and nothing without it."""
 
+from pathlib import Path
+
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from webapp.runs import studio
 from webapp.sign_in import one_time_link
 
 PAGES = ["/", "/runs/", "/tasksets/", "/workers/", "/settings/", "/media/runs/x"]
@@ -41,6 +44,19 @@ def test_a_command_prints_a_link(alice: User, capsys: pytest.CaptureFixture[str]
     assert Client().get(link).url == "/runs/"
     with pytest.raises(CommandError, match="known: alice"):
         call_command("sign_in_link", "nobody")
+
+
+def test_a_link_leads_to_where_the_studio_was_started(
+    alice: User, capsys: pytest.CaptureFixture[str], settings, tmp_path: Path
+) -> None:
+    settings.VAR_DIR = tmp_path
+    studio.keep_address("127.0.0.1", 8300)
+    call_command("sign_in_link", "alice")
+    assert capsys.readouterr().out.startswith("http://127.0.0.1:8300/")
+    settings.PUBLIC_URL = "https://studio.example"
+    studio.keep_address("127.0.0.1", 8300)
+    call_command("sign_in_link", "alice")
+    assert capsys.readouterr().out.startswith("https://studio.example/")
 
 
 def test_pages_allow_no_inline_script(alice: User) -> None:

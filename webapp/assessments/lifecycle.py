@@ -71,10 +71,16 @@ def claim(assessment_id: UUID, worker: Worker | None) -> UUID | None:
     """Take a queued one: the lease, or None when it is not to be had or `worker` cannot do it."""
     rows = Assessment.objects.select_related("evaluation", "verifier")
     found = rows.filter(id=assessment_id).first()
-    if found is None or (worker and (obstacle(found, worker) or _waits_for_engine(found, worker))):
+    if found is None or (worker and obstacle(found, worker)):
         return None
-    lease: UUID | None = Assessment.objects.claim(assessment_id, num_done=0)
-    return lease
+    with transaction.atomic():
+        if worker:
+            # as a shard's claim: one engine at a time
+            Worker.objects.select_for_update().get(id=worker.id)
+            if _waits_for_engine(found, worker):
+                return None
+        lease: UUID | None = Assessment.objects.claim(assessment_id, num_done=0, worker=worker)
+        return lease
 
 
 def reap() -> None:

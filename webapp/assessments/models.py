@@ -10,6 +10,7 @@ from django.db import models
 from webapp.evaluations.models import Evaluation
 from webapp.leased_jobs import LeasedJob, one_under_way
 from webapp.rollouts.models import Rollout
+from webapp.runs.models import Worker
 from webapp.verifiers.models import Verifier
 
 
@@ -25,6 +26,10 @@ class Assessment(LeasedJob):
     kind = models.CharField(max_length=12, choices=Kind)
     verifier = models.ForeignKey(Verifier, null=True, on_delete=models.CASCADE)
     """Of a verification."""
+    worker = models.ForeignKey(
+        Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="assessments"
+    )
+    """Who took it last."""
     num_done = models.PositiveIntegerField(default=0)
     num_wanted = models.PositiveIntegerField(default=0)
     """Rollouts."""

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 
+from trainer.stop import STOPPED
 from webapp.assessments import lifecycle, results
 from webapp.assessments.models import Assessment
 from webapp.assessments.selection import work_out_numbers
@@ -33,8 +34,6 @@ FOLDER = "assessments"
 PROGRAMS = {VerifierKind.JUDGE: "trainer.verify", VerifierKind.TESTS: "trainer.run_tests"}
 JOBS = 8
 """Questions that an endpoint is asked at a time."""
-STOPPED = 3
-"""The exit code of a process that was told to stop."""
 
 
 def supervise(assessment_id: UUID, worker: Worker | None, shutdown: threading.Event) -> None:

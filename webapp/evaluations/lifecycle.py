@@ -261,6 +261,9 @@ def engine_use(worker: Worker) -> str:
     for shard in held:
         if starts_engine(shard.evaluation):
             return f"{worker.name} is at work for the evaluation {shard.evaluation.name}"
+    judged = worker.assessments.filter(status__in=HELD, verifier__endpoint="")
+    for assessment in judged.select_related("verifier"):
+        return f"{worker.name} is at work for the verifier {assessment.verifier.name}"
     return ""
 
 

@@ -8,10 +8,9 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trainer.scores import VERIFIER_FILE
 from webapp.verifiers.models import NAME, Verifier, VerifierKind
 
-VERIFIER_FILE = "verifier.json"
-"""Beside the model, by `python -m trainer.train_verifier`."""
 MAX_BYTES = 10 * 2**20
 DEFAULT_MAX_TOKENS = 65536
 

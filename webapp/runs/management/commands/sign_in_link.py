@@ -3,10 +3,10 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
+from webapp.runs import studio
 from webapp.sign_in import one_time_link
 
 
@@ -22,5 +22,4 @@ class Command(BaseCommand):
         if found is None:
             known = ", ".join(users.values_list("username", flat=True)) or "none; start the studio"
             raise CommandError(f"user {user or ''}: not found; known: {known}")
-        base = settings.PUBLIC_URL or "http://127.0.0.1:8000"
-        self.stdout.write(one_time_link(found, base))
+        self.stdout.write(one_time_link(found, studio.last_address()))

@@ -22,8 +22,8 @@ class Command(BaseCommand):
     help = "Start the web server and a worker here; Ctrl-C ends both, and saves the runs."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--host", default=studio.DEFAULT_HOST)
+        parser.add_argument("--port", type=int, default=studio.DEFAULT_PORT)
         parser.add_argument("--demo", action="store_true", help=f"train {DEMO_RECIPE} right away")
 
     def handle(self, *, host: str, port: int, demo: bool, **options: Any) -> None:
@@ -44,6 +44,7 @@ class Command(BaseCommand):
             raise CommandError(f"a studio is already at work on {settings.VAR_DIR}") from error
         if not studio.is_free(host, port):
             raise CommandError(f"port {port} on {host} is taken: choose another with --port")
+        studio.keep_address(host, port)
 
     def user(self) -> User:
         """Whom the printed link signs in: the first user, made when there is none."""
@@ -65,7 +66,7 @@ class Command(BaseCommand):
     def greet(self, user: User, host: str, port: int) -> None:
         if not studio.wait_until_served(host, port):
             self.say(f"the web server does not answer at {host}:{port} yet")
-        base = settings.PUBLIC_URL or f"http://{host}:{port}"
+        base = studio.address(host, port)
         minutes = settings.SESAME_MAX_AGE // 60
         self.say(f"sign in with this link (once, within {minutes} minutes):")
         self.stdout.write(f"\n    {one_time_link(user, base)}\n")
