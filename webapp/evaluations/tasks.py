@@ -18,7 +18,7 @@ from webapp.evaluations.overview import solve_rates, task_ids
 from webapp.rollouts.models import Rollout
 from webapp.runs.header import HEAVY
 
-PAGE_SIZE = 50
+PAGE_SIZE = 25
 SHOWN = {
     "": "All tasks",
     "always": "Solved by every rollout",
