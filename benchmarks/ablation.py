@@ -18,6 +18,7 @@ import click
 import tomli_w
 
 from benchmarks.ablation_report import ALL_SEVEN, plot, table
+from benchmarks.marked import put
 from benchmarks.starter import RESULTS, ROOT, RUNS, summarise_run
 from trainer.config import CONFIG_FILE
 from trainer.recipes import load_recipe
@@ -26,7 +27,6 @@ SEEDS = (0, 1, 2)
 STEPS = 8
 DOC = ROOT / "docs" / "training.md"
 PLOT = ROOT / "docs" / "ablation.svg"
-START, END = "<!-- ablation table -->\n", "<!-- /ablation table -->"
 
 GRPO: dict[str, Any] = {
     "clip_ratio_high": 0.20,
@@ -95,13 +95,8 @@ def read_summaries(results: Path) -> list[dict[str, Any]]:
 
 
 def write_report(summaries: list[dict[str, Any]], doc: Path, picture: Path) -> None:
-    """Put the table between the marks of `doc`, and the plot into `picture`. Raises ValueError without the marks."""
-    text = doc.read_text()
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise ValueError(f"{doc}: the marks {START.strip()} and {END} are missing")
-    doc.write_text(before + start + table(summaries, list(CELLS)) + end + after)
+    """Put the table into `doc`, and the plot into `picture`. Raises ClickException where `doc` has no marks for it."""
+    put(doc, "ablation table", table(summaries, list(CELLS)))
     picture.write_text(plot(summaries, list(CELLS)))
 
 

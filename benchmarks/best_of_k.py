@@ -8,7 +8,6 @@ so that each figure can be computed again; the computing is `trainer.summary`'s,
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +16,7 @@ from uuid import UUID
 
 import click
 
+from benchmarks.marked import put
 from trainer.comparison import bootstrap_difference, mcnemar
 from trainer.methods import RANDOM, Method, methods
 from trainer.reports.content import percent, points
@@ -29,7 +29,6 @@ ROOT = Path(__file__).parent.parent
 ROLLOUTS = ROOT / "benchmarks" / "results" / "best_of_k.jsonl"
 PLOT = ROOT / "docs" / "best_of_k.svg"
 README = ROOT / "README.md"
-MARKS = re.compile(r"(<!-- best-of-k table -->\n).*?(<!-- /best-of-k table -->)", re.DOTALL)
 VERIFIER = "verifier"
 
 
@@ -152,10 +151,7 @@ def write() -> None:
     """The table into README.md, the curve into docs/."""
     kept = from_lines(ROLLOUTS.read_text().splitlines())
     PLOT.write_text(standalone(curves_plot(curves(kept))))
-    told, count = MARKS.subn(lambda m: m[1] + text(kept) + m[2], README.read_text())
-    if not count:
-        raise click.ClickException(f"{README.name}: the marks <!-- best-of-k table --> are missing")
-    README.write_text(told)
+    put(README, "best-of-k table", text(kept))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from trainer.events import EventWriter
 from trainer.generate import start_engine
 from trainer.malloc import keep_freed_pages
 from trainer.policy import load_policy, make_optimizer
+from trainer.precision import compute_dtype
 from trainer.rollout import ScoredGroup, score_group
 from trainer.update import update
 from trainer.weights import FileSync
@@ -45,7 +46,7 @@ def measure(workload: Workload, num_steps: int, folder: Path) -> list[StepTime]:
     by_id = {task.task_id: task for task in load_taskset(config.tasks.taskset).tasks}
     tasks = [by_id[task_id] for task_id in workload.task_ids]
     torch.manual_seed(config.seed)
-    dtype = getattr(torch, config.model.dtype)
+    dtype = compute_dtype(config.model)
     run = uuid4()
     with ExitStack() as resources:
         events = EventWriter(folder)

@@ -103,7 +103,7 @@ def measure_update(cell: UpdateCell) -> Measured:
         LlamaConfig(**BODY, max_position_embeddings=cell.context),
         attn_implementation=attention.TREE,
     )
-    policy = Policy(model, dtype=getattr(torch, config.model.dtype), temperature=1.0)
+    policy = Policy(model, dtype=torch.bfloat16, temperature=1.0)
     optimizer = make_optimizer(model, config.optimizer)
     take_step(
         policy, optimizer, batch_of(UpdateCell(sweep="", context=WARMUP_CONTEXT), config), config

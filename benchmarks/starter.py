@@ -10,7 +10,6 @@ after training. Curves for people are on the run's page, not here.
 
 import json
 import random
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from benchmarks.marked import put
 from trainer.config import CONFIG_FILE
 from trainer.events import (
     EVENTS_FILE,
@@ -34,7 +34,6 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "var" / "runs"
 README = ROOT / "README.md"
-MARKS = re.compile(r"(<!-- starter table -->\n).*?(<!-- /starter table -->)", re.DOTALL)
 RESAMPLES = 10_000
 
 
@@ -181,12 +180,7 @@ def write_table() -> None:
     summaries = [
         json.loads(path.read_text()) for path in sorted(RESULTS.glob("starter_seed_*.json"))
     ]
-    text, count = MARKS.subn(
-        lambda match: match[1] + table(summaries) + match[2], README.read_text()
-    )
-    if not count:
-        raise click.ClickException(f"{README.name}: the marks <!-- starter table --> are missing")
-    README.write_text(text)
+    put(README, "starter table", table(summaries))
     click.echo(table(summaries))
 
 

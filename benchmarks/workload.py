@@ -48,6 +48,8 @@ def our_config(workload: Workload, num_steps: int) -> TrainConfig:
         {
             "seed": workload.seed,
             "num_steps": num_steps,
+            # TRL's type, on every machine
+            "model": {"dtype": "bfloat16"},
             "rollout": {
                 "group_size": workload.group_size,
                 "temperature": workload.temperature,

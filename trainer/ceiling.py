@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from trainer.config import TrainConfig
+from trainer.precision import compute_dtype, name_of
 
 TERA = 1e12
 MEASURED_SIZE = 2048
@@ -49,21 +50,23 @@ def find_ceiling(config: TrainConfig) -> Ceiling:
         return Ceiling(
             configured * TERA, f"MFU is a share of {configured:g} TFLOP/s (hardware.peak_tflops)"
         )
+    dtype = compute_dtype(config.model)
     if torch.cuda.is_available():
-        return gpu_ceiling(torch.cuda.get_device_name(), config.model.dtype)
-    measured = measure_matmul(getattr(torch, config.model.dtype))
+        return gpu_ceiling(torch.cuda.get_device_name(), dtype)
+    measured = measure_matmul(dtype)
     return Ceiling(
         measured,
-        f"MFU is a share of {measured / TERA:.2f} TFLOP/s, measured here with {config.model.dtype} "
+        f"MFU is a share of {measured / TERA:.2f} TFLOP/s, measured here with {name_of(dtype)} "
         f"matrices of {MEASURED_SIZE} x {MEASURED_SIZE} on {torch.get_num_threads()} threads",
     )
 
 
-def gpu_ceiling(name: str, dtype: str) -> Ceiling:
+def gpu_ceiling(name: str, dtype: torch.dtype) -> Ceiling:
     """The public figure for a GPU of this name."""
-    if dtype != "bfloat16":
+    if dtype != torch.bfloat16:
         return Ceiling(
-            None, f"no MFU: there is no {dtype} figure for {name}; set hardware.peak_tflops"
+            None,
+            f"no MFU: there is no {name_of(dtype)} figure for {name}; set hardware.peak_tflops",
         )
     for words, tflops in GPU_TFLOPS:
         if all(word in name.lower() for word in words):

@@ -30,6 +30,7 @@ from trainer.config import ConfigError, TrainConfig
 from trainer.events import Metric
 from trainer.follow import follow, leading, load_state
 from trainer.generate import Engine, start_engine
+from trainer.precision import compute_dtype
 from trainer.recipes import find_config
 from trainer.rollout import Rollout, ScoredGroup, score_group
 from trainer.train import check_supported
@@ -94,7 +95,7 @@ def check(config: TrainConfig, folder: Path, world: World) -> Report:
         engine = start_engine(config, folder)
     with closing(engine):
         policy, optimizer, reference, _ = loading.result()
-        dtype = getattr(torch, config.model.dtype)
+        dtype = compute_dtype(config.model)
         with closing(start_sync(config.engine.weight_sync, policy, engine, dtype)) as sync:
             load_s = time.monotonic() - began
             rounds: list[Round] = []

@@ -26,6 +26,9 @@ NonNegative = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 
 
+ComputeType = Literal["auto", "bfloat16", "float32"]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -37,8 +40,9 @@ class ModelConfig(Section):
 
     path: str = "var/models/smollm2-135m"
     """Folder with config.json, safetensors and tokenizer, or a Hugging Face id."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Compute type of forward and backward; weights and optimizer state stay float32."""
+    dtype: ComputeType = "auto"
+    """Compute type of forward and backward; weights and optimizer state stay float32. auto: bfloat16 where the hardware
+    multiplies it, else float32, which is then faster. Name it where the machines of a run differ."""
     gradient_checkpointing: bool = False
     """Recompute activations in backward: about a quarter slower, far less memory."""
     compile: bool = False

@@ -18,6 +18,7 @@ from trainer.events import EventWriter
 from trainer.follow import load_state
 from trainer.generate import Engine, start_engine
 from trainer.policy import Policy
+from trainer.precision import compute_dtype
 from trainer.weights import WeightSync, start_sync
 from trainer.world import World
 
@@ -59,7 +60,7 @@ def equipped(
         engine = start_engine(config, run_dir, stopping)
         resources.callback(engine.close)
         policy, optimizer, reference, progress = loading.result()
-        dtype = getattr(torch, config.model.dtype)
+        dtype = compute_dtype(config.model)
         sync = start_sync(config.engine.weight_sync, policy, engine, dtype)
         resources.callback(sync.close)
         yield Equipment(

@@ -13,6 +13,7 @@ from pydantic import model_validator
 from sandbox.task import Difficulty
 from trainer.config import (
     AlgorithmConfig,
+    ComputeType,
     ConfigError,
     EngineConfig,
     HardwareConfig,
@@ -42,8 +43,8 @@ class EvalModelConfig(Section):
     """Base URL of an OpenAI-compatible server (".../v1") that samples; empty: an engine is started here."""
     api_key_file: str = ""
     """File whose content the endpoint is sent as its bearer token; empty: none is sent."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Compute type of an engine that is started here."""
+    dtype: ComputeType = "auto"
+    """Compute type of an engine that is started here; auto: bfloat16 where the hardware multiplies it, else float32."""
 
 
 class EvalTasksConfig(Section):

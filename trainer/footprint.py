@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import ConfigError, LoraConfig, Projection, TrainConfig
+from trainer.precision import planned_dtype
 
 GIB = 2**30
 
@@ -252,7 +253,7 @@ def trainer_memory(
 
 def element_bytes(config: TrainConfig) -> int:
     """Of a number in the compute type, which is also the engine's."""
-    return 2 if config.model.dtype == "bfloat16" else FLOAT32
+    return planned_dtype(config).itemsize
 
 
 def engine_memory(shape: ModelShape, config: TrainConfig) -> EngineMemory:

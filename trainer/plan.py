@@ -29,6 +29,7 @@ from trainer.gpus import engine_gpus
 from trainer.head import TILE_TOKENS, TILE_VOCABULARY
 from trainer.machine import Machine, this_machine
 from trainer.practice import evaluation_tasks, training_tasks
+from trainer.precision import name_of, planned_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +271,7 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
         f"    together       {_gib(trainer.total)}",
         f"  engine, {config.engine.replicas} replica(s), each on {config.engine.tensor_parallel} "
         f"{'GPU(s), of each' if hardware.gpus_per_node else 'process'}",
-        f"    weights        {_gib(engine.weights)} ({config.model.dtype})",
+        f"    weights        {_gib(engine.weights)} ({name_of(planned_dtype(config))})",
         f"    KV cache       {_gib(engine.kv_cache)}: {engine.num_full_sequences} rollouts of full length",
     ]
     if memory.handover:

@@ -20,6 +20,7 @@ from trainer.config import LoraConfig, ModelConfig, OptimizerConfig
 from trainer.head import TokenScores, score_tokens
 from trainer.lora import LoraLinear, adapt, is_adapter, merge
 from trainer.norm import swap_norms
+from trainer.precision import compute_dtype
 from trainer.shards import fill, shard, whole
 from trainer.world import ALONE, World
 
@@ -100,7 +101,7 @@ def load_policy(
     if config.compile:
         compile_layers(model)
     model.train()
-    policy = Policy(model, dtype=getattr(torch, config.dtype), temperature=temperature, world=world)
+    policy = Policy(model, dtype=compute_dtype(config), temperature=temperature, world=world)
     return spread(policy)
 
 

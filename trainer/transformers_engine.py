@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trainer.config import TrainConfig
 from trainer.generate import STOP, Completion, EngineUnavailable, GenerationTimeout
 from trainer.policy import LOADING
+from trainer.precision import compute_dtype
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class TransformersEngine:
         self.config = config
         self.policy_version = 0
         self._device = torch.device("cuda" if config.hardware.gpus_per_node else "cpu")
-        dtype = getattr(torch, config.model.dtype)
+        dtype = compute_dtype(config.model)
         with LOADING:
             model: Any = AutoModelForCausalLM.from_pretrained(config.model.path, dtype=dtype)
         self._model = model.to(self._device).eval()

@@ -28,6 +28,7 @@ from trainer.config import TrainConfig
 from trainer.engine_pool import EnginePool
 from trainer.generate import STOP, Completion, Engine, EngineUnavailable, GenerationTimeout
 from trainer.gpus import engine_gpus
+from trainer.precision import compute_dtype, name_of
 from trainer.processes import GuardedProcess
 from trainer.stop import RunStopped
 
@@ -291,7 +292,7 @@ def _command(config: TrainConfig, port: int) -> list[str]:
     options: dict[str, Any] = {
         "model": config.model.path,
         "served-model-name": MODEL_NAME,
-        "dtype": config.model.dtype,
+        "dtype": name_of(compute_dtype(config.model)),
         "max-model-len": config.engine.max_model_len,
         "max-num-seqs": config.rollout.concurrency,
         "host": "127.0.0.1",

@@ -3,22 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from benchmarks.ablation import (
-    CELLS,
-    END,
-    START,
-    cell_config,
-    read_summaries,
-    run_cell,
-    write_report,
-)
+from benchmarks.ablation import CELLS, cell_config, read_summaries, run_cell, write_report
 from benchmarks.ablation_report import ALL_SEVEN, crossed_bootstrap, plot, rows, table
 from tests.trainer.tiny_model import make_tiny_model
 from trainer.events import EVENTS_FILE, Resumed, read_events
 from trainer.recipes import load_recipe
 
+START, END = "<!-- ablation table -->\n", "<!-- /ablation table -->"
 DEFAULTS = load_recipe("starter-cpu").algorithm.model_dump()
 
 
@@ -107,7 +101,7 @@ def test_the_report_goes_between_the_marks(tmp_path: Path) -> None:
     assert text.endswith(f"|\n{END}\nafter\n")
     assert "old" not in text
     doc.write_text("no marks")
-    with pytest.raises(ValueError, match="marks"):
+    with pytest.raises(click.ClickException, match="marks"):
         write_report([], doc, picture)
 
 

@@ -92,13 +92,13 @@ def test_what_lora_spares_is_what_torch_counts(family: str) -> None:
     ],
 )
 def test_a_known_gpu_has_its_public_figure(name: str, tflops: float) -> None:
-    assert gpu_ceiling(name, "bfloat16").flops_per_s == tflops * TERA
+    assert gpu_ceiling(name, torch.bfloat16).flops_per_s == tflops * TERA
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [("Imaginary 9000", "bfloat16"), ("NVIDIA L4", "float32")]
+    ("name", "dtype"), [("Imaginary 9000", torch.bfloat16), ("NVIDIA L4", torch.float32)]
 )
-def test_an_unknown_figure_is_no_mfu_and_says_so(name: str, dtype: str) -> None:
+def test_an_unknown_figure_is_no_mfu_and_says_so(name: str, dtype: torch.dtype) -> None:
     ceiling = gpu_ceiling(name, dtype)
     assert ceiling.flops_per_s is None
     assert ceiling.sentence.startswith("no MFU")

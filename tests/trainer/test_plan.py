@@ -67,7 +67,7 @@ def test_a_machine_with_everything_lacks_nothing(tmp_path: Path) -> None:
     [
         ({"has_vllm": False}, "vllm: make setup installs it"),
         ({"sandbox_backends": ()}, "sandbox backend bubblewrap (there are: none)"),
-        ({"memory_bytes": 4 * GIB}, "memory: 4.0 GiB of 10.0 GiB"),
+        ({"memory_bytes": 4 * GIB}, "memory: 4.0 GiB of 11.0 GiB"),
         ({"disk_free_bytes": 1 * GIB}, "free disk space: 1.0 GiB of 4.5 GiB"),
     ],
 )
