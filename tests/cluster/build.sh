@@ -6,8 +6,8 @@ set -euo pipefail
 
 FOLDER=${1:?build.sh FOLDER: a cache folder outside the source tree}
 PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet)
-PACKAGES=(docker.io containerd runc iptables debootstrap etcd-server conntrack socat containernetworking-plugins ethtool)
-BUILD_PACKAGES=(golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev make gcc libc6-dev rsync)
+PACKAGES=(docker.io containerd runc crun iptables debootstrap etcd-server conntrack socat containernetworking-plugins ethtool gcc libc6-dev)
+BUILD_PACKAGES=(golang-1.19-go golang-github-modern-go-reflect2-dev dpkg-dev make rsync)
 REFLECT2=/usr/share/gocode/src/github.com/modern-go/reflect2
 
 say() { printf 'cluster: %s\n' "$*" >&2; }

@@ -64,12 +64,9 @@ def pods(kubernetes_options: dict[str, Any]) -> Pods:
 
 
 @pytest.fixture(scope="session")
-def started_node() -> Iterator[Node | None]:
+def started_node() -> Node | None:
     folder = os.environ.get("STUDIO_TEST_NODE")
-    made = Node(Path(folder)) if folder else None
-    yield made
-    if made:
-        made.engine.close()
+    return Node(Path(folder)) if folder else None
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import docker
+from typing import NamedTuple
 
 from sandbox.kubernetes_api import Api
 from sandbox.kubernetes_pod import PREFIX
+from tests.cluster.containerd import Container, Containerd
 from tests.docker_engine import shims_of
 
 
@@ -63,11 +61,10 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.engine = docker.DockerClient(base_url=f"unix://{folder}/docker.sock")
+        self.runtime = Containerd(folder)
 
-    def container(self, pod: str, name: str = "sandbox") -> Any:
-        labels = [f"io.kubernetes.pod.name={pod}", f"io.kubernetes.container.name={name}"]
-        return self.engine.containers.list(filters={"label": labels})[0]
+    def container(self, pod: str, name: str = "sandbox") -> Container:
+        return self.runtime.container(pod, name)
 
     def requests(self, namespace: str) -> Iterator[Request]:
         """What the API server has been asked by service accounts of this namespace, by its own audit log."""
@@ -96,33 +93,23 @@ class Node:
 
     def traces(self) -> list[str]:
         """What there is of any pod: containers, control groups, mounts, and processes that hold a container."""
-        containers = self.engine.containers.list(all=True, ignore_removed=True)
         return [
-            *(c.name for c in containers),
+            *self.runtime.containers(),
             *self._groups(),
             *self._mounts(),
             *shims_of(self.folder),
         ]
 
     def _groups(self) -> list[str]:
-        """Of pods. On a host with both versions of control groups this kubelet knows nothing of the second, which then
-        controls nothing, and leaves there what has become empty.
-        """
+        """Of pods, in the version of control groups that the node has (`run.py`)."""
         top, name = Path("/sys/fs/cgroup"), (self.folder / "cgroup").read_text()
-        found = [group for place in ("", "*/") for group in top.glob(f"{place}{name}/**/pod*/")]
-        return [str(group) for group in found if group.parts[4] != "unified" or _is_used(group)]
+        found = (group for place in ("", "*/") for group in top.glob(f"{place}{name}/**/pod*/"))
+        return [str(group) for group in found if group.parts[4] != "unified"]
 
     def _mounts(self) -> list[str]:
         rows = (row.split()[1] for row in Path("/proc/self/mounts").read_text().splitlines())
-        idle = {f"{self.folder}/images", f"{self.folder}/kubelet"}
-        return [row for row in rows if row.startswith(f"{self.folder}/") and row not in idle]
-
-
-def _is_used(group: Path) -> bool:
-    """Whether any process is in a control group of the second version, or below it."""
-    with suppress(FileNotFoundError):
-        return "populated 1" in (group / "cgroup.events").read_text()
-    return False
+        idle = f"{self.folder}/kubelet"
+        return [row for row in rows if row.startswith(f"{self.folder}/") and row != idle]
 
 
 def wait_until(done: Callable[[], bool], claim: str, timeout_s: float) -> None:

@@ -1,11 +1,12 @@
 """Start a real one-node Kubernetes, run a command against it, stop it again: `python tests/cluster/run.py COMMAND...`
 
 With KUBECONFIG set there is nothing to start: the command runs against that cluster, whose nodes must have the image
-of the bundled tasks. Otherwise the node is private to this run: its own dockerd, etcd and ports, and a pod network
-without a way out. Needs root, Debian's packages and the binaries of build.sh. The command finds KUBECONFIG, and
-STUDIO_TEST_NODE: a folder with the node's process ids, its engine's socket and its control group's name, for faults.
+of the bundled tasks. Otherwise the node is private to this run: its own containerd, etcd and ports, and a pod
+network without a way out. Needs root, Debian's packages and the binaries of build.sh. The command finds KUBECONFIG, and
+STUDIO_TEST_NODE: a folder with the node's process ids, containerd's socket and its control group's name, for faults.
 """
 
+import ctypes
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from containerd import Containerd
 from processes import NAME_SERVER, POD_NETWORK, Node
 
 HERE = Path(__file__).resolve().parent
@@ -26,8 +28,13 @@ BINARIES = CACHE / "kubernetes-1.20.2"
 START_TIMEOUT_S = 180
 REMOVE_TIMEOUT_S = 90
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-"""Before the caller's own, whose python3 may be a version manager's and slow to start: each pod starts several."""
-PAUSE = "#include <signal.h>\n#include <unistd.h>\nint main(){signal(SIGCHLD,SIG_IGN);for(;;)pause();}\n"
+"""Before the caller's own, which may lack administrators' programs."""
+CLONE_NEWNS = 0x20000  # linux/sched.h
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+SECOND_CONTROL_GROUPS = CONTROL_GROUPS / "unified"
+"""Where a host with both versions has the second."""
+CNI_CACHE = Path("/var/lib/cni/results")
+"""Of containerd's network library, which takes no other place."""
 
 
 class Cluster:
@@ -37,6 +44,7 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="studio-k8s-", dir="/var/tmp"))
         self.name = self.folder.name.rpartition("-")[2].lower().replace("_", "0")
         self.node = Node(self.folder, BINARIES / "bin", self.name)
+        self.runtime = Containerd(self.folder)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
@@ -47,9 +55,9 @@ class Cluster:
         self._make_network_of_names()
         self._make_groups()
         self._write_profile()
-        self.run("dockerd", self.node.dockerd())
+        self.run("containerd", self.node.containerd())
         self.run("etcd", self.node.etcd())
-        self.wait("dockerd", lambda: self.docker("version").returncode == 0)
+        self.wait("containerd", self._answers)
         self.run("apiserver", self.node.apiserver())
         self._load_images()
         self.wait("apiserver", lambda: self.kubectl("/readyz") == 0)
@@ -82,12 +90,6 @@ class Cluster:
                 sys.exit("\n".join([*log, f"cluster: {name} did not come up"]))
             time.sleep(0.3)
 
-    def docker(
-        self, *arguments: str, timeout_s: float | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
-        argv = ["docker", f"--host={self.node.engine}", *arguments]
-        return subprocess.run(argv, capture_output=True, check=False, timeout=timeout_s)
-
     def kubectl(self, path: str) -> int:
         """0 when the API server answers `path`. There is no kubectl here."""
         return subprocess.run(
@@ -96,6 +98,11 @@ class Cluster:
              f"https://127.0.0.1:{self.node.api_port}{path}"],
             check=False,
         ).returncode  # fmt: skip
+
+    def _answers(self) -> bool:
+        with suppress(subprocess.CalledProcessError):
+            return bool(self.runtime.ctr("version"))
+        return False
 
     def _ready(self) -> bool:
         if self.kubectl("/api/v1/nodes/localhost"):
@@ -144,28 +151,27 @@ class Cluster:
         path.write_bytes(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT))
 
     def _controllers(self) -> list[Path]:
-        top = Path("/sys/fs/cgroup")
-        return [top] if (top / "cgroup.controllers").exists() else sorted(set(top.iterdir()))
+        if (CONTROL_GROUPS / "cgroup.controllers").exists():
+            return [CONTROL_GROUPS]
+        return sorted({*CONTROL_GROUPS.iterdir()} - {SECOND_CONTROL_GROUPS})
 
     def _load_images(self) -> None:
-        source = self.folder / "pause.c"
-        source.write_text(PAUSE)
-        tell(["gcc", "-static", "-Os", "-o", f"{self.folder}/pause", str(source)])
-        archive = self.folder / "pause.tar"
-        tell(["tar", "-C", str(self.folder), "-cf", str(archive), "pause"])
-        self.docker("import", "--change", 'ENTRYPOINT ["/pause"]', str(archive), "pause:local")
-        argv = [sys.executable, "-m", "sandbox.images", "--cache", str(CACHE)]
-        tell([*argv, "--engine", self.node.engine])
+        module = [sys.executable, "-m", "tests.cluster.node_images"]
+        tell([*module, str(self.folder), str(CACHE)])
 
     def _remove_containers(self) -> None:
-        """An engine whose kubelet was ended in the middle of a start may wait for that start for ever."""
-        with suppress(subprocess.TimeoutExpired):
-            containers = self.docker("ps", "-aq", timeout_s=REMOVE_TIMEOUT_S).stdout.decode()
-            if containers:
-                self.docker("rm", "-f", *containers.split(), timeout_s=REMOVE_TIMEOUT_S)
+        """By containerd, so that each shim takes its socket along, which lies in a folder of the whole machine, as what
+        the network plugins keep does.
+        """
+        with suppress(subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            containers = self.runtime.containers()
+            for container in containers:
+                for path in CNI_CACHE.glob(f"*-{container}-*"):
+                    path.unlink()
+            self.runtime.ctr("tasks", "delete", "--force", *containers, timeout_s=REMOVE_TIMEOUT_S)
 
     def _kill_what_is_left(self) -> None:
-        """Of the engine, whose processes all name the folder, and of containers."""
+        """Of containerd, whose processes all name the folder, and of containers."""
         for controller in self._controllers():
             for members in (controller / self.name).glob("**/cgroup.procs"):
                 for number in members.read_text().split():
@@ -180,7 +186,7 @@ class Cluster:
         for name in ("kubelet", "names", "scheduler", "controller-manager", "apiserver", "etcd"):
             end(self.processes.get(name))
         self._remove_containers()
-        end(self.processes.get("dockerd"))
+        end(self.processes.get("containerd"))
         self._kill_what_is_left()
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
             if line.split()[1].startswith(str(self.folder)):
@@ -221,6 +227,18 @@ def end(process: subprocess.Popen[bytes] | None) -> None:
         process.wait()
 
 
+def enter_own_mounts() -> None:
+    """A mount namespace of this run's own, with which all that the node mounts goes. It has one version of control groups: of
+    two the kubelet knows only the first, and crun refuses them where the second has controllers. Where the second was, crun
+    still writes as if there were one: into a folder of this run's.
+    """
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    tell(["mount", "--make-rprivate", "/"])
+    if SECOND_CONTROL_GROUPS.is_mount():
+        tell(["mount", "-t", "tmpfs", "tmpfs", str(SECOND_CONTROL_GROUPS)])
+
+
 def run_against(cluster: Cluster, argv: Sequence[str]) -> int:
     env = {
         **os.environ,
@@ -245,6 +263,7 @@ def main(argv: Sequence[str]) -> int:
     tell([str(HERE / "build.sh"), str(BINARIES)])
     if os.geteuid() != 0:
         sys.exit("cluster: starting a node needs root; or name a cluster of yours by KUBECONFIG")
+    enter_own_mounts()
     began = time.monotonic()
     cluster = Cluster()
     try:

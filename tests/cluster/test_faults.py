@@ -23,6 +23,7 @@ from sandbox.errors import (
     outcome_of,
 )
 from sandbox.kubernetes import KubernetesBackend
+from tests.cluster.containerd import Container
 from tests.cluster.cutting_proxy import CuttingProxy
 from tests.cluster.live import Node, Pods
 
@@ -180,11 +181,10 @@ def test_memory_used_up_by_a_child_ends_the_command_and_not_the_sandbox(sandbox:
     assert sh(sandbox, "cat calc.py").ok
 
 
-def prefer_first_process(container: Any) -> None:
+def prefer_first_process(container: Container) -> None:
     """Have the kernel take the container's first process when memory runs out, unless another holds nearly all of it."""
-    first = container.attrs["State"]["Pid"]
-    for pid in (int(row[1]) for row in container.top()["Processes"]):
-        Path(f"/proc/{pid}/oom_score_adj").write_text("1000" if pid == first else "0")
+    for pid in container.pids():
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000" if pid == container.pid else "0")
 
 
 def test_memory_used_up_so_that_the_first_process_dies_is_the_agents_fault(

@@ -1,8 +1,8 @@
 """A run of two pods, launched from the page: one pod is killed, and the run goes on from its checkpoint to its end.
 
 Studio, browser, cluster and pods are real, and so is the work: a tiny random model under FSDP2 over gloo, one rank a pod,
-rollouts by the transformers engine in sandboxes of the node's own Docker engine. No image with Python and torch is made: on
-the node, which is this machine, pods have the image of the bundled tasks and this machine's interpreter and checkout.
+rollouts by the transformers engine in sandboxes of a Docker engine of the test's own. No image with Python and torch is
+made: on the node, which is this machine, pods have the image of the bundled tasks and this machine's interpreter and checkout.
 """
 
 import re
@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 
 from sandbox.kubernetes_api import Api
 from sandbox.kubernetes_options import KubernetesOptions
-from sandbox.labels import LABEL
 from sandbox.rootfs import COMPOSED_IMAGE
 from tests.cluster.conftest import node, started_node
 from tests.cluster.live import Node, Pods, wait_until
 from tests.cluster.namespace import DEPLOY, TrainingNamespace, training_namespace
 from tests.conftest import free_port
+from tests.docker_engine import DockerEngine, running_engine
 from tests.e2e.run_form import fill_in, signed_in
 from tests.trainer.test_faults import Run, assert_gapless, last, of
 from tests.trainer.tiny_model import make_tiny_model
@@ -68,7 +68,14 @@ def training(kubernetes_options: dict[str, Any]) -> Iterator[TrainingNamespace]:
 
 
 @pytest.fixture
-def template(training: TrainingNamespace, node: Node, tmp_path: Path) -> Path:
+def engine() -> Iterator[DockerEngine]:
+    """Where the run's sandboxes are made: one that pods find on this machine, as they find no API server."""
+    with running_engine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def template(training: TrainingNamespace, engine: DockerEngine, tmp_path: Path) -> Path:
     """The one that is shipped, as this machine's only node needs it."""
     pod = read_template(DEPLOY / "training" / "pod.yaml")
     pod["metadata"]["namespace"] = training.name
@@ -76,17 +83,17 @@ def template(training: TrainingNamespace, node: Node, tmp_path: Path) -> Path:
     del spec["affinity"]  # a node each
     spec |= {"securityContext": {"runAsUser": 0}, "terminationGracePeriodSeconds": 60}
     memory = [volume for volume in spec["volumes"] if volume["name"] == "memory"]
-    engine = node.folder / "docker.sock"
+    socket = engine.url.removeprefix("unix://")
     prefixes = [Path(sys.prefix).resolve(), Path(sys.base_prefix)]
     names = Path("/etc/nsswitch.conf")  # that of the image asks no name service
-    shared = [ROOT, *prefixes, tmp_path, engine, names]
+    shared = [ROOT, *prefixes, tmp_path, socket, names]
     spec["volumes"] = memory + [
         {"name": f"here-{number}", "hostPath": {"path": str(path)}}
         for number, path in enumerate(shared)
     ]
     (container,) = spec["containers"]
     mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "memory"]
-    environment = {"DOCKER_HOST": f"unix://{engine}", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {"DOCKER_HOST": engine.url, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     container |= {
         "image": COMPOSED_IMAGE,
         "imagePullPolicy": "Never",
@@ -142,6 +149,7 @@ def test_a_run_of_two_pods_survives_the_loss_of_one(
     model: Path,
     template: Path,
     node: Node,
+    engine: DockerEngine,
     training: TrainingNamespace,
 ) -> None:
     api = Api(KubernetesOptions(namespace=training.name))
@@ -183,9 +191,4 @@ def test_a_run_of_two_pods_survives_the_loss_of_one(
     expect(page.locator("#run-header")).to_contain_text("attempt 2")
     expect(page.locator("#run-header")).to_contain_text(re.compile(r"3\s+of 3"))
     assert (Pods(api).names(), named(api, "services")) == (set(), set())
-    wait_until(lambda: not sandboxes(node), "a sandbox is left", 60)
-
-
-def sandboxes(node: Node) -> list[Any]:
-    found: list[Any] = node.engine.containers.list(all=True, filters={"label": LABEL})
-    return found
+    wait_until(lambda: not engine.leftovers(), "a sandbox is left", 60)

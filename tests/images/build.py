@@ -20,20 +20,18 @@ import shutil
 import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from sandbox.rootfs import COMPOSED_IMAGE, library_link
+from sandbox.rootfs import COMPOSED_IMAGE, library_link, python_prefix
 from sandbox.unpack import folder_of
 from tests.images import rows
 from tests.images.history import Fix, git, names, play
+from tests.images.layers import Base, DockerImages, Images, load_on, saved
 
-if TYPE_CHECKING:
-    import docker
-
-BARE = "studio-tests/bare:1"
 PYTHON = "/usr/local/share/uv/python"
-"""Of the bare image."""
+"""Of an image that holds nothing of ours."""
+WHITEOUT = ".wh."
+"""Before the name of a file that a layer takes away (OCI image specification, layer.md)."""
 TESTS_INSIDE = "typeset"
 """The repository whose R2E-Gym images hold the hidden tests below /testbed."""
 
@@ -72,51 +70,53 @@ def _venv(testbed: Path, python: str = "/opt/python") -> None:
     (testbed / ".venv" / "pyvenv.cfg").write_text(settings)
 
 
-def load_into(engine: str, folder: Path, *, kind: str = "") -> None:
-    """Make the unpacked images of `folder`, of all kinds or of one, images of a Docker engine."""
-    import docker
-
-    from tests.images.layers import load_on
-
-    client = docker.DockerClient(base_url=engine, timeout=600)
-    _make_bare(client)
-    layers: dict[str, dict[str, bytes]] = {BARE: {}, COMPOSED_IMAGE: {}}
-    for image in sorted((folder / "images").glob(f"*_{kind}%3A*" if kind else "*")):
-        bare = (image / "testbed" / ".venv").is_dir()
-        layers[BARE if bare else COMPOSED_IMAGE][unquote(image.name)] = _archive(image, bare)
-    for base, images in layers.items():
-        load_on(client, base, images)
-    client.close()
+def load_into(images: Images, folder: Path, *, kind: str = "") -> None:
+    """Make the unpacked images of `folder`, of all kinds or of one, images of an engine or a node."""
+    with saved(images, COMPOSED_IMAGE) as base:
+        taken = _without_ours(base)
+        stacks = {}
+        for image in sorted((folder / "images").glob(f"*_{kind}%3A*" if kind else "*")):
+            bare = (image / "testbed" / ".venv").is_dir()
+            own = _archive(image, bare)
+            stacks[unquote(image.name)] = [taken, own] if bare else [own]
+        load_on(images, base, stacks)
 
 
-def _make_bare(client: "docker.DockerClient") -> None:
-    """The image of the bundled tasks without what is ours in it: its Python lies where only a `.venv` finds it."""
-    script = f"mkdir -p {PYTHON.rpartition('/')[0]}; mv /opt/python {PYTHON}; rm -rf /opt/tools /usr/bin/python3*"
-    if link := library_link():
-        script += f"; ln -sfn {PYTHON}/lib {link[1]}"
-    made = client.containers.create(COMPOSED_IMAGE, ["sh", "-euc", script], network_mode="none")
-    try:
-        made.start()
-        assert made.wait()["StatusCode"] == 0, made.logs()
-        made.commit(*BARE.split(":"))
-    finally:
-        made.remove(force=True)
+def _without_ours(base: Base) -> bytes:
+    """The layer that takes what is ours from the image of the bundled tasks: its Python lies where only a `.venv` finds it."""
+    found = (path.removeprefix("./") for path in base.paths())
+    gone = ["opt/python", "opt/tools", *(p for p in found if p.startswith("usr/bin/python3"))]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in gone:
+            folder, _, name = path.rpartition("/")
+            archive.addfile(tarfile.TarInfo(f"{folder}/{WHITEOUT}{name}"))
+        archive.add(python_prefix(), PYTHON.lstrip("/"), filter=_of_root)
+        if link := library_link():
+            member = tarfile.TarInfo(link[1].lstrip("/"))
+            member.type, member.linkname = tarfile.SYMTYPE, f"{PYTHON}/lib"
+            archive.addfile(member)
+    return buffer.getvalue()
 
 
 def _archive(image: Path, bare: bool) -> bytes:
-    """The image's files, root's; with `bare`, its `.venv` leads to the Python of the bare image."""
+    """The image's files, root's; with `bare`, its `.venv` leads to where the Python lies without ours."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive, TemporaryDirectory() as folder:
 
-        def owned(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        def kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
             elsewhere = bare and member.name.startswith("./testbed/.venv")
-            return None if elsewhere else member.replace(uid=0, gid=0, deep=False)
+            return None if elsewhere else _of_root(member)
 
-        archive.add(image, ".", filter=owned)
+        archive.add(image, ".", filter=kept)
         if bare:
             _venv(Path(folder), PYTHON)
-            archive.add(Path(folder) / ".venv", "testbed/.venv", filter=owned)
+            archive.add(Path(folder) / ".venv", "testbed/.venv", filter=_of_root)
     return buffer.getvalue()
+
+
+def _of_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    return member.replace(uid=0, gid=0, deep=False)
 
 
 def main() -> None:
@@ -129,7 +129,7 @@ def main() -> None:
     options.folder.mkdir(parents=True)
     fixes = build(options.folder)
     if options.engine:
-        load_into(options.engine, options.folder)
+        load_into(DockerImages(options.engine), options.folder)
     print(f"{len(fixes)} tasks of each kind in {options.folder}")
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.available import docker_address
+from tests.cluster.containerd import Containerd
 from tests.images.build import build, load_into
+from tests.images.layers import DockerImages
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +23,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(built: Path) -> str:
     """The address of a Docker engine that has the images."""
     address = docker_address(os.environ)
-    load_into(address, built)
+    load_into(DockerImages(address), built)
     return address
 
 
@@ -29,7 +31,7 @@ def engine(built: Path) -> str:
 def r2e_engine(built: Path) -> str:
     """The address of a Docker engine that has those of R2E-Gym rows."""
     address = docker_address(os.environ)
-    load_into(address, built, kind="r2e")
+    load_into(DockerImages(address), built, kind="r2e")
     return address
 
 
@@ -37,4 +39,4 @@ def r2e_engine(built: Path) -> str:
 def nodes(built: Path) -> None:
     """The nodes of the cluster have the images of R2E-Gym rows: those of the tests' own get them here."""
     if folder := os.environ.get("STUDIO_TEST_NODE"):
-        load_into(f"unix://{folder}/docker.sock", built, kind="r2e")
+        load_into(Containerd(Path(folder)), built, kind="r2e")

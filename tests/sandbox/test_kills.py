@@ -140,5 +140,3 @@ def test_killed_workers_leave_nothing_of_kubernetes(kubernetes_options: dict[str
     assert removed > 0
     where = "pods, or on their node" if node else "pods"
     print(f"kubernetes: {KILLS} workers killed, {removed} pods reaped, nothing left of {where}")
-    if node:
-        node.engine.close()

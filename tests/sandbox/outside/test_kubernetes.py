@@ -1,6 +1,7 @@
 """Tasks from outside in pods, on a node that can be given their images: the same grades, nothing hidden in reach."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from sandbox.base import Backend, SandboxLabels
 from sandbox.environment import Grade, grade
 from sandbox.limits import Limits, spec_of
 from sandbox.task import Task
+from tests.cluster.containerd import Containerd
 from tests.images.build import load_into
 from tests.sandbox.outside.conftest import LoadTaskset
 
@@ -18,8 +20,8 @@ pytestmark = pytest.mark.k8s
 def with_images(kubernetes_backend: Backend, built) -> Backend:
     folder = os.environ.get("STUDIO_TEST_NODE")
     if not folder:
-        pytest.skip("needs the node that make cluster-test starts: its engine is given the images")
-    load_into(f"unix://{folder}/docker.sock", built)
+        pytest.skip("needs the node that make cluster-test starts: it is given the images")
+    load_into(Containerd(Path(folder)), built)
     return kubernetes_backend
 
 
