@@ -4,8 +4,9 @@
 
 export VENV ?= .venv
 BIN := $(VENV)/bin
+CLUSTER_TESTS := $(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -m k8s
 
-.PHONY: help setup demo dev test docker-test kill-test cluster-test large-evaluation-test lint bench bench-sandbox screenshots lock clean
+.PHONY: help setup demo dev test docker-test kill-test cluster-test cluster-test-all large-evaluation-test lint bench bench-sandbox screenshots lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -33,9 +34,14 @@ kill-test: ## kill N workers (default 200) on each backend in every phase of a s
 	@KILLS=$(or $(N),200) scripts/docker_test.sh -s -m 'not k8s' tests/sandbox/test_kills.py
 	@KILLS=$(or $(N),200) $(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -s -m k8s tests/sandbox/test_kills.py
 
-cluster-test: ## the sandbox on a real Kubernetes: one built and started here (root, Debian), or that of KUBECONFIG
+cluster-test: ## contract, faults and kills on a real Kubernetes: one built and started here (root, Debian), or that of KUBECONFIG
 	@scripts/setup.sh --tests
-	@$(BIN)/python tests/cluster/run.py $(BIN)/python -m pytest -m k8s tests/sandbox tests/cluster tests/e2e $(ARGS)
+	@$(CLUSTER_TESTS) tests/sandbox/test_contract_*.py tests/sandbox/test_kills.py tests/cluster/test_faults.py \
+		tests/cluster/test_network.py $(ARGS)
+
+cluster-test-all: ## all tests that need Kubernetes: attacks, hundreds of pods, tasks from outside, evaluations and training too
+	@scripts/setup.sh --tests
+	@$(CLUSTER_TESTS) tests/sandbox tests/cluster tests/e2e $(ARGS)
 
 large-evaluation-test: ## an evaluation of N tasks x 16 scripted rollouts (default 500) through a whole studio
 	@scripts/setup.sh --tests
