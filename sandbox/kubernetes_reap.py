@@ -16,8 +16,10 @@ from sandbox.labels import LABEL, abandoned, holder_is_dead, recorded
 
 log = logging.getLogger(__name__)
 
-_GONE_TIMEOUT_S = 60.0
-"""How long a node may take to end a pod that was deleted. Above, the pod is reported as an error."""
+_GONE_TIMEOUT_S = 90.0
+"""How long a node may take to end a pod that was deleted: a kubelet that has missed a deletion looks again once a minute (its
+`syncFrequency`). Above, the pod is reported as an error.
+"""
 _POLL_S = 1.0
 
 

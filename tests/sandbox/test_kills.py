@@ -38,7 +38,7 @@ LONGEST_ON_A_CLUSTER_S = {"create": 10.0, "exec": 0.8, "diff": 0.5, "grade": 4.0
 """The first creation tries out the network and makes the base."""
 A_ROUND = 40
 """Kills between two sweeps of a cluster, whose node would be full of what the dead have left."""
-SETTLE_S = 90.0
+SETTLE_S = 180.0
 """A cluster takes its time to forget a pod."""
 
 
@@ -71,13 +71,13 @@ def reap_until_clean(name: str, place: str, traces: Callable[[], list[str]]) -> 
     deadline = time.monotonic() + SETTLE_S
     while time.monotonic() < deadline:
         report = backend.reap()
-        assert report.errors == ()
         removed += len(report.removed)
-        if not traces():
+        # a node that is short of processor time may need another round, and the reaper says so
+        if not report.errors and not traces():
             break
         time.sleep(0.5)
     backend.close()
-    assert traces() == []
+    assert (report.errors, traces()) == ((), [])
     return removed
 
 
