@@ -17,6 +17,8 @@ class Workload:
 
     model: str
     """Folder of the model."""
+    dtype: str
+    """Compute type: bfloat16, or float32 on a machine that only converts it."""
     task_ids: tuple[str, ...]
     prompts: tuple[str, ...]
     """Rendered by the chat template, one a task."""

@@ -89,7 +89,7 @@ def trl_config(workload: Workload, num_steps: int, folder: Path) -> GRPOConfig:
         max_grad_norm=workload.max_grad_norm,
         # the machine
         use_cpu=True,
-        bf16=True,
+        bf16=workload.dtype == "bfloat16",
         model_init_kwargs={"dtype": "float32"},
         gradient_checkpointing=False,
         dataloader_pin_memory=False,

@@ -8,6 +8,7 @@ from trainer.chat import Chat, load_prompt
 from trainer.config import TrainConfig
 from trainer.generate import STOP
 from trainer.practice import training_tasks
+from trainer.precision import compute_dtype, name_of
 from trainer.recipes import load_recipe
 
 RECIPE = "starter-cpu"
@@ -24,6 +25,7 @@ def make_workload(*, num_tasks: int, group_size: int, max_tokens: int) -> Worklo
     optimizer, algorithm = config.optimizer, config.algorithm
     return Workload(
         model=config.model.path,
+        dtype=name_of(compute_dtype(config.model)),
         task_ids=tuple(task.task_id for task in tasks),
         prompts=tuple(chat.render_prompt(prompt.messages(task)) for task in tasks),
         group_size=group_size,
@@ -48,8 +50,7 @@ def our_config(workload: Workload, num_steps: int) -> TrainConfig:
         {
             "seed": workload.seed,
             "num_steps": num_steps,
-            # TRL's type, on every machine
-            "model": {"dtype": "bfloat16"},
+            "model": {"dtype": workload.dtype},
             "rollout": {
                 "group_size": workload.group_size,
                 "temperature": workload.temperature,
