@@ -19,6 +19,7 @@ from trainer.estimates import Interval
 RESAMPLES = 2000
 
 Resample = Callable[[Sequence[float]], Sequence[float]]
+"""One value a task -> as many, drawn with replacement."""
 
 
 class McNemar(NamedTuple):
@@ -94,5 +95,6 @@ def _resamples(size: int, resamples: int, seed: int) -> tuple[Resample, ...]:
     """What draws each resample. Kept: a page compares many methods on the same tasks, and drawing the places takes longest."""
     random, places = Random(seed), list(range(size))
     if size == 1:
+        # an `itemgetter` of one place gives no sequence
         return (tuple,) * resamples
     return tuple(itemgetter(*random.choices(places, k=size)) for _ in range(resamples))

@@ -3,26 +3,17 @@
 A CPU without such instructions converts every number, which takes longer than float32 does: docs/training.md has figures.
 """
 
-from typing import Protocol
-
 import torch
 
-from trainer.config import TrainConfig
+from trainer.config import ModelConfig, TrainConfig
 
 NATIVE = ("amx_bf16", "avx512_bf16", "bf16")
 """Any of these capabilities of a CPU multiplies bfloat16; the last is ARM's. Names: `torch.cpu.get_capabilities`."""
 
 
-class Computing(Protocol):
-    """`[model]` of a run or of an evaluation."""
-
-    @property
-    def dtype(self) -> str: ...
-
-
-def compute_dtype(model: Computing) -> torch.dtype:
+def compute_dtype(model: ModelConfig) -> torch.dtype:
     """The configured one; for "auto" what suits this machine."""
-    name = model.dtype
+    name: str = model.dtype
     if name == "auto":
         name = "bfloat16" if multiplies_bfloat16() else "float32"
     found: torch.dtype = getattr(torch, name)

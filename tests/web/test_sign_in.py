@@ -50,11 +50,10 @@ def test_a_link_leads_to_where_the_studio_was_started(
     alice: User, capsys: pytest.CaptureFixture[str], settings, tmp_path: Path
 ) -> None:
     settings.VAR_DIR = tmp_path
-    studio.keep_address("127.0.0.1", 8300)
+    studio.keep_place("127.0.0.1", 8300)
     call_command("sign_in_link", "alice")
     assert capsys.readouterr().out.startswith("http://127.0.0.1:8300/")
     settings.PUBLIC_URL = "https://studio.example"
-    studio.keep_address("127.0.0.1", 8300)
     call_command("sign_in_link", "alice")
     assert capsys.readouterr().out.startswith("https://studio.example/")
 

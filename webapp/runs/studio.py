@@ -38,24 +38,20 @@ WEB_GRACE_S = 5
 PR_SET_PDEATHSIG = 1
 
 Say = Callable[[str], None]
-ADDRESS_FILE = "studio.address"
+PLACE_FILE = "studio.place"
+"""Below VAR_DIR: HOST:PORT of the studio that was started last, for commands that are not told where it is."""
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 
 
-def address(host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> str:
-    """By which people reach the web server."""
-    return settings.PUBLIC_URL or f"http://{host}:{port}"
+def keep_place(host: str, port: int) -> None:
+    (settings.VAR_DIR / PLACE_FILE).write_text(f"{host}:{port}")
 
 
-def keep_address(host: str, port: int) -> None:
-    """For other commands, which are not told where the studio is."""
-    (settings.VAR_DIR / ADDRESS_FILE).write_text(address(host, port))
-
-
-def last_address() -> str:
-    """Of the studio that was started last; the default's when there was none."""
-    file = settings.VAR_DIR / ADDRESS_FILE
-    return file.read_text() if file.exists() else address()
+def address() -> str:
+    """By which people reach the studio that was started last, or that of the defaults."""
+    file = settings.VAR_DIR / PLACE_FILE
+    place = file.read_text() if file.exists() else f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+    return settings.PUBLIC_URL or f"http://{place}"
 
 
 @dataclass(kw_only=True)

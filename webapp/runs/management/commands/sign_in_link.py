@@ -22,4 +22,4 @@ class Command(BaseCommand):
         if found is None:
             known = ", ".join(users.values_list("username", flat=True)) or "none; start the studio"
             raise CommandError(f"user {user or ''}: not found; known: {known}")
-        self.stdout.write(one_time_link(found, studio.last_address()))
+        self.stdout.write(one_time_link(found, studio.address()))

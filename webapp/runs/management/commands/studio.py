@@ -44,7 +44,7 @@ class Command(BaseCommand):
             raise CommandError(f"a studio is already at work on {settings.VAR_DIR}") from error
         if not studio.is_free(host, port):
             raise CommandError(f"port {port} on {host} is taken: choose another with --port")
-        studio.keep_address(host, port)
+        studio.keep_place(host, port)
 
     def user(self) -> User:
         """Whom the printed link signs in: the first user, made when there is none."""
@@ -66,10 +66,9 @@ class Command(BaseCommand):
     def greet(self, user: User, host: str, port: int) -> None:
         if not studio.wait_until_served(host, port):
             self.say(f"the web server does not answer at {host}:{port} yet")
-        base = studio.address(host, port)
         minutes = settings.SESAME_MAX_AGE // 60
         self.say(f"sign in with this link (once, within {minutes} minutes):")
-        self.stdout.write(f"\n    {one_time_link(user, base)}\n")
+        self.stdout.write(f"\n    {one_time_link(user, studio.address())}\n")
         self.say("Ctrl-C ends web server, worker and runs; `manage.py sign_in_link` makes a link")
 
     def say(self, text: str) -> None:
