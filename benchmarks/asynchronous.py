@@ -33,15 +33,15 @@ from benchmarks.recorded_engine import RecordedTurn, load_record
 from benchmarks.recorded_sandbox import RecordedBackend
 from sandbox.pool import Pool
 from sandbox.task import load_taskset
-from trainer.chat import Chat, load_prompt
-from trainer.collect import Collector
 from trainer.config import TrainConfig
+from trainer.engines.chat import Chat, load_prompt
+from trainer.engines.vllm_engine import VllmEngine
 from trainer.events import EVENTS_FILE, EventWriter, Started, TurnEnded, read_events
-from trainer.practice import training_tasks
 from trainer.recipes import load_recipe
-from trainer.staleness import Ahead, staleness_metrics
-from trainer.task_stream import TaskStream
-from trainer.vllm_engine import VllmEngine
+from trainer.rollouts.collect import Collector
+from trainer.rollouts.practice import training_tasks
+from trainer.rollouts.staleness import Ahead, staleness_metrics
+from trainer.rollouts.task_stream import TaskStream
 
 RESULTS = Path(__file__).parent / "results"
 RECORD = RESULTS / "turn_latencies.json"
@@ -96,7 +96,7 @@ def measure(config: TrainConfig, record: Path, clock: float, update_s: float) ->
     tools = [turn.tool_s * clock for rollout in load_record(record) for turn in rollout]
     with (
         tempfile.TemporaryDirectory(prefix="asynchronous-") as folder,
-        patch("trainer.vllm_engine._command", command),
+        patch("trainer.engines.vllm_engine._command", command),
         closing(VllmEngine(config, Path(folder) / "engine.log")) as engine,
         closing(EventWriter(Path(folder))) as events,
     ):

@@ -4,7 +4,7 @@
     python -m benchmarks.best_of_k write                                     rollouts -> the README's table and curve
 
 TRAINED has the verifier's scores in TRAINED/scores/NAME.jsonl (`python -m trainer.verify`). What is kept is a line a rollout,
-so that each figure can be computed again; the computing is `trainer.summary`'s, `trainer.methods`' and `trainer.comparison`'s.
+so that each figure can be computed again; the computing is `trainer.evaluations`' (`summary`, `methods`, `comparison`).
 """
 
 import json
@@ -17,13 +17,13 @@ from uuid import UUID
 import click
 
 from benchmarks.marked import put
-from trainer.comparison import bootstrap_difference, mcnemar
-from trainer.methods import RANDOM, Method, methods
+from trainer.evaluations.comparison import bootstrap_difference, mcnemar
+from trainer.evaluations.methods import RANDOM, Method, methods
+from trainer.evaluations.results import read_results
+from trainer.evaluations.scores import read_scores, scores_path
+from trainer.evaluations.summary import PASS, RolloutRow, Summary, by_task, summarize
 from trainer.reports.content import percent, points
 from trainer.reports.plots import curves_plot, standalone
-from trainer.results import read_results
-from trainer.scores import read_scores, scores_path
-from trainer.summary import PASS, RolloutRow, Summary, by_task, summarize
 
 ROOT = Path(__file__).parent.parent
 ROLLOUTS = ROOT / "benchmarks" / "results" / "best_of_k.jsonl"

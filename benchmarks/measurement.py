@@ -67,7 +67,7 @@ class StepTime:
     """Of all rollouts, however often a trainer computes a prompt that they share."""
     sampled_tokens: int
     update_tflops: float = 0.0
-    """TFLOP/s of the update by the formula of `trainer.flops`, which counts the work that is left; 0 where not known."""
+    """TFLOP/s of the update by the formula of `trainer.model.flops`, which counts the work that is left; 0 where not known."""
     matmul_tflops: float = 0.0
     """TFLOP/s of plain matrix products in the compute type, measured just before and after the step."""
 

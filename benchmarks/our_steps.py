@@ -19,18 +19,18 @@ from benchmarks.workload import our_config
 from sandbox.base import load_backend
 from sandbox.pool import Pool
 from sandbox.task import load_taskset
-from trainer.ceiling import TERA, measure_matmul
-from trainer.chat import Chat, load_prompt
-from trainer.collect import Collector
 from trainer.config import TrainConfig
+from trainer.engines.chat import Chat, load_prompt
+from trainer.engines.generate import start_engine
+from trainer.engines.weights import FileSync
 from trainer.events import EventWriter
-from trainer.generate import start_engine
-from trainer.malloc import keep_freed_pages
-from trainer.policy import load_policy, make_optimizer
-from trainer.precision import compute_dtype
-from trainer.rollout import ScoredGroup, score_group
-from trainer.update import update
-from trainer.weights import FileSync
+from trainer.grpo.rollout import ScoredGroup, score_group
+from trainer.model.ceiling import TERA, measure_matmul
+from trainer.model.policy import load_policy, make_optimizer
+from trainer.model.precision import compute_dtype
+from trainer.nodes.malloc import keep_freed_pages
+from trainer.rollouts.collect import Collector
+from trainer.training.update import update
 
 
 def main() -> int:

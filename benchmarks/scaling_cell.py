@@ -16,14 +16,14 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.synthetic_rollouts import random_tokens, synthetic_group
-from trainer import attention
 from trainer.config import TrainConfig
-from trainer.head import score_tokens
-from trainer.malloc import keep_freed_pages
-from trainer.policy import Policy, make_optimizer
+from trainer.grpo.rollout import ScoredGroup
+from trainer.model import attention
+from trainer.model.head import score_tokens
+from trainer.model.policy import Policy, make_optimizer
+from trainer.nodes.malloc import keep_freed_pages
 from trainer.recipes import load_recipe
-from trainer.rollout import ScoredGroup
-from trainer.update import update
+from trainer.training.update import update
 
 BODY: dict[str, Any] = {
     "vocab_size": 8192,

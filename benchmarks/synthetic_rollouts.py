@@ -9,7 +9,7 @@ from uuid import UUID
 
 from benchmarks.measurement import alternating_rewards
 from trainer.config import AlgorithmConfig
-from trainer.rollout import Rollout, ScoredGroup, score_group
+from trainer.grpo.rollout import Rollout, ScoredGroup, score_group
 
 SAMPLED_LOGPROB = -1.0
 """Nats."""

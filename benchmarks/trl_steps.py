@@ -25,7 +25,7 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.measurement import StepTime, Workload, alternating_rewards, save_steps
-from trainer.malloc import keep_freed_pages
+from trainer.nodes.malloc import keep_freed_pages
 
 
 def main() -> int:

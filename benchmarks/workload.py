@@ -4,12 +4,12 @@ from transformers import AutoTokenizer
 
 from benchmarks.measurement import Workload
 from sandbox.task import load_taskset
-from trainer.chat import Chat, load_prompt
 from trainer.config import TrainConfig
-from trainer.generate import STOP
-from trainer.practice import training_tasks
-from trainer.precision import compute_dtype, name_of
+from trainer.engines.chat import Chat, load_prompt
+from trainer.engines.generate import STOP
+from trainer.model.precision import compute_dtype, name_of
 from trainer.recipes import load_recipe
+from trainer.rollouts.practice import training_tasks
 
 RECIPE = "starter-cpu"
 

@@ -3,7 +3,7 @@
 Exit codes: 0 finished or stopped, 1 failed (the last event says why), 2 the configuration is wrong; killed by a signal, also
 where that befell one of its ranks: to be started again.
 SIGTERM or SIGINT stops the run: it saves a checkpoint and ends. Where the configuration asks for more than one rank, this
-process launches them (`trainer.launch`); under torchrun it is one of them.
+process launches them (`trainer.nodes.launch`); under torchrun it is one of them.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from trainer.config import CONFIG_FILE, ConfigError, TrainConfig
-from trainer.ending import EXIT_RANK_LOST
 from trainer.events import (
     EVENTS_FILE,
     AnyEvent,
@@ -29,12 +28,13 @@ from trainer.events import (
     Started,
     read_events,
 )
-from trainer.host import describe_host, package_versions
-from trainer.malloc import keep_freed_pages
+from trainer.nodes.ending import EXIT_RANK_LOST
+from trainer.nodes.host import describe_host, package_versions
+from trainer.nodes.malloc import keep_freed_pages
 from trainer.recipes import find_config
 
 if TYPE_CHECKING:
-    from trainer.world import World
+    from trainer.nodes.world import World
 
 log = logging.getLogger("trainer")
 
@@ -56,7 +56,7 @@ def main() -> int:
         return print_plan(config)
     run_dir = Path(arguments.run_dir)
     if "RANK" not in os.environ and config.hardware.ranks > 1:
-        from trainer.launch import Node, launch
+        from trainer.nodes.launch import Node, launch
 
         node = Node(arguments.node, arguments.rendezvous)
         return launch(config.hardware, ["-m", "trainer", *sys.argv[1:]], node, run_dir)
@@ -64,8 +64,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     keep_freed_pages()
-    from trainer.follow import follow
-    from trainer.world import join
+    from trainer.nodes.world import join
+    from trainer.training.follow import follow
 
     with join(os.environ) as world:
         if not world.leads:
@@ -93,11 +93,11 @@ def run(
         else []
     )
     events = EventWriter(run_dir)
-    from trainer.checkpoint import list_steps
-    from trainer.follow import leading
+    from trainer.nodes.world import RankLost
     from trainer.stop import RunStopped
     from trainer.train import train
-    from trainer.world import RankLost
+    from trainer.training.checkpoint import list_steps
+    from trainer.training.follow import leading
 
     last_step = (list_steps(run_dir) or [0])[-1]
     try:
@@ -137,7 +137,7 @@ def _announce(
         events.write(Resumed(run=started[0].run, attempt=attempt, from_step=last_step))
         return started[0].run
     from sandbox.task import load_taskset
-    from trainer.practice import training_tasks
+    from trainer.rollouts.practice import training_tasks
 
     identity = run_id or uuid4()
     tasks = [task.task_id for task in training_tasks(load_taskset(config.tasks.taskset), config)]

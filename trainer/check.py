@@ -27,16 +27,16 @@ from transformers import AutoTokenizer
 
 from sandbox.errors import Outcome
 from trainer.config import ConfigError, TrainConfig
+from trainer.engines.generate import Engine, start_engine
+from trainer.engines.weights import start_sync
 from trainer.events import Metric
-from trainer.follow import follow, leading, load_state
-from trainer.generate import Engine, start_engine
-from trainer.precision import compute_dtype
+from trainer.grpo.rollout import Rollout, ScoredGroup, score_group
+from trainer.model.precision import compute_dtype
+from trainer.nodes.world import World, join
 from trainer.recipes import find_config
-from trainer.rollout import Rollout, ScoredGroup, score_group
 from trainer.train import check_supported
-from trainer.update import update
-from trainer.weights import start_sync
-from trainer.world import World, join
+from trainer.training.follow import follow, leading, load_state
+from trainer.training.update import update
 
 LEARNING_RATE = 1e-3
 MAX_KL = 0.01
@@ -235,7 +235,7 @@ def main(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     if "RANK" not in os.environ and config.hardware.ranks > 1:
-        from trainer.launch import Node, launch
+        from trainer.nodes.launch import Node, launch
 
         return launch(config.hardware, ["-m", "trainer.check", *argv], Node())
     with tempfile.TemporaryDirectory() as folder, join(os.environ) as world:

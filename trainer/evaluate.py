@@ -25,12 +25,14 @@ from sandbox.deployment import configured_backend
 from sandbox.errors import TasksetError
 from sandbox.pool import Pool
 from sandbox.task import Task, load_taskset
-from trainer.chat import Chat, load_prompt
 from trainer.config import ConfigError
-from trainer.estimates import pass_at_1
-from trainer.evaluation_config import EvalConfig, EvalTasksConfig, load_evaluation
-from trainer.evaluation_shards import Shard, parse_shard
-from trainer.evaluator import Evaluator, Place
+from trainer.engines.chat import Chat, load_prompt
+from trainer.engines.generate import Engine, start_engine
+from trainer.evaluations.config import EvalConfig, EvalTasksConfig, load_evaluation
+from trainer.evaluations.estimates import pass_at_1
+from trainer.evaluations.evaluator import Evaluator, Place
+from trainer.evaluations.results import RESULT_EVENTS, Result, results_of, rewards_by_task
+from trainer.evaluations.shards import Shard, parse_shard
 from trainer.events import (
     EVENTS_FILE,
     Evaluated,
@@ -41,9 +43,7 @@ from trainer.events import (
     Started,
     read_events_of,
 )
-from trainer.generate import Engine, start_engine
-from trainer.host import describe_host, package_versions
-from trainer.results import RESULT_EVENTS, Result, results_of, rewards_by_task
+from trainer.nodes.host import describe_host, package_versions
 from trainer.stop import STOPPED, RunStopped, stop_on_signals
 
 log = logging.getLogger("trainer.evaluate")
@@ -162,12 +162,12 @@ def open_configured(share: Share, stopping: Callable[[], bool]) -> tuple[Engine,
     """An engine that answers, and how its prompts are encoded. Raises ConfigError, EngineUnavailable, RunStopped."""
     config = share.config
     if config.model.endpoint:
-        from trainer.endpoint import EndpointEngine, TextChat
+        from trainer.evaluations.endpoint import EndpointEngine, TextChat
 
         return EndpointEngine(config), TextChat()
     from transformers import AutoTokenizer
 
-    from trainer.practice import check_prompts
+    from trainer.rollouts.practice import check_prompts
 
     as_trained = config.as_train_config()
     chat = Chat(AutoTokenizer.from_pretrained(as_trained.model.path))

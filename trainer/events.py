@@ -78,7 +78,7 @@ class TurnEnded(Event):
     type: Literal["turn"] = "turn"
     rollout: UUID
     policy_version: int | None = None
-    """Of the weights that answered when the turn began (`trainer.generate.Completion`); None where it is not known."""
+    """Of the weights that answered when the turn began (`trainer.engines.generate.Completion`); None where it is not known."""
     turn: Turn
 
 
@@ -180,7 +180,7 @@ class Alarm(Event):
     type: Literal["alarm"] = "alarm"
     step: int
     rule: str
-    """Name in `trainer.alarms`."""
+    """Name in `trainer.metrics.alarms`."""
     sentence: str
     remedy: str
     """Empty when it is cleared."""

@@ -21,17 +21,17 @@ import tomli_w
 from sandbox.base import BACKENDS, SandboxLabels
 from sandbox.errors import Outcome, TasksetError
 from sandbox.task import Task, load_taskset
-from trainer.chat import Chat
-from trainer.collect import LEASE_MARGIN_S, rollout_started
 from trainer.config import ConfigError
-from trainer.endpoint import TextChat
+from trainer.engines.chat import Chat
+from trainer.engines.generate import Completion, Engine, EngineUnavailable
 from trainer.evaluate import Share, evaluated_tasks, identify, only_one, run
-from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
-from trainer.evaluation_shards import Shard
-from trainer.evaluator import Evaluator, Place
-from trainer.generate import Completion, Engine, EngineUnavailable
-from trainer.predictions import Prediction, instance_of, read_predictions
-from trainer.rollout import Rollout
+from trainer.evaluations.config import EVAL_FILE, EvalConfig, parse_evaluation
+from trainer.evaluations.endpoint import TextChat
+from trainer.evaluations.evaluator import Evaluator, Place
+from trainer.evaluations.predictions import Prediction, instance_of, read_predictions
+from trainer.evaluations.shards import Shard
+from trainer.grpo.rollout import Rollout
+from trainer.rollouts.collect import LEASE_MARGIN_S, rollout_started
 from trainer.stop import stop_on_signals
 
 

@@ -21,8 +21,8 @@ from sandbox.errors import SandboxError
 from sandbox.kubernetes_api import Api, ApiError
 from sandbox.kubernetes_options import KubernetesOptions
 from trainer.config import CONFIG_FILE, ConfigError, load_config
-from trainer.ending import EXIT_RANK_LOST, die_by, last_word
-from trainer.kubernetes_pods import CONTAINER, RUN_LABEL, Json, TrainingPods, read_template
+from trainer.nodes.ending import EXIT_RANK_LOST, die_by, last_word
+from trainer.nodes.kubernetes_pods import CONTAINER, RUN_LABEL, Json, TrainingPods, read_template
 
 log = logging.getLogger(__name__)
 

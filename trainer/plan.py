@@ -1,6 +1,6 @@
 """`python -m trainer RECIPE --dry-run`: what a run would do, what it needs, and what this machine lacks for it.
 
-Counts are exact, memory and disk as `trainer.footprint` says. It loads no model, starts nothing and downloads nothing;
+Counts are exact, memory and disk as `trainer.model.footprint` says. It loads no model, starts nothing and downloads nothing;
 that the engine's own overhead also fits is only known once it runs.
 """
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sandbox.errors import TasksetError
 from sandbox.task import load_taskset
-from trainer.blocks import MOST_QUERIES
 from trainer.config import ConfigError, TrainConfig
-from trainer.footprint import (
+from trainer.model.blocks import MOST_QUERIES
+from trainer.model.footprint import (
     GIB,
     Disk,
     EngineMemory,
@@ -25,11 +25,11 @@ from trainer.footprint import (
     model_shape,
     trainer_memory,
 )
-from trainer.gpus import engine_gpus
-from trainer.head import TILE_TOKENS, TILE_VOCABULARY
-from trainer.machine import Machine, this_machine
-from trainer.practice import evaluation_tasks, training_tasks
-from trainer.precision import name_of, planned_dtype
+from trainer.model.head import TILE_TOKENS, TILE_VOCABULARY
+from trainer.model.precision import name_of, planned_dtype
+from trainer.nodes.gpus import engine_gpus
+from trainer.nodes.machine import Machine, this_machine
+from trainer.rollouts.practice import evaluation_tasks, training_tasks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +263,7 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
         "",
         f"Memory ({shape.num_parameters:,} parameters)",
         f"  trainer, {where}",
-        f"    weights        {_gib(trainer.weights)} (float32{_describe_adapter(config, shape)})",
+        f"    weights        {_gib(trainer.engines.weights)} (float32{_describe_adapter(config, shape)})",
         f"    gradients      {_gib(trainer.gradients)}",
         f"    AdamW          {_gib(trainer.optimizer)}",
         f"    activations    {_gib(trainer.activations)} (estimate)",

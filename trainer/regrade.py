@@ -23,12 +23,12 @@ from sandbox.errors import TasksetError
 from sandbox.grading import Grade, GradeCache
 from sandbox.pool import Pool
 from sandbox.task import Task, load_taskset
-from trainer.collect import limits_of
 from trainer.config import ConfigError
 from trainer.evaluate import only_one
-from trainer.evaluation_config import EvalConfig, parse_evaluation
+from trainer.evaluations.config import EvalConfig, parse_evaluation
+from trainer.evaluations.results import Result, read_header, read_results
 from trainer.events import EventWriter, Regraded
-from trainer.results import Result, read_header, read_results
+from trainer.rollouts.collect import limits_of
 from trainer.stop import STOPPED, stop_on_signals
 
 log = logging.getLogger("trainer.regrade")

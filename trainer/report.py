@@ -16,18 +16,18 @@ from pathlib import Path
 from sandbox.errors import TasksetError
 from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError
-from trainer.counts import read_every_count
-from trainer.evaluation_config import EvalConfig, parse_evaluation
-from trainer.methods import methods
+from trainer.evaluations.config import EvalConfig, parse_evaluation
+from trainer.evaluations.counts import read_every_count
+from trainer.evaluations.methods import methods
+from trainer.evaluations.results import Result, read_header, read_results
+from trainer.evaluations.scores import read_every_score, worth
+from trainer.evaluations.summary import Summary, summarize
 from trainer.reports.content import report_of
 from trainer.reports.html import html
 from trainer.reports.markdown import markdown
 from trainer.reports.r2e import write_trajectories
 from trainer.reports.swebench import write_run
 from trainer.reports.table import write_table
-from trainer.results import Result, read_header, read_results
-from trainer.scores import read_every_score, worth
-from trainer.summary import Summary, summarize
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ First the testgen agent writes one script of reproduction tests a task (prompt t
 of its own in EVAL_DIR/open_tests/NAME, whose reward is 1 when a case of the script shows the issue in the untouched
 repository. Then each patch is run in a fresh sandbox against that script and against the repository's own tests that passed
 before: the counts, tied to the rollout's id, are EVAL_DIR/open_tests/NAME/counts.jsonl. Started again it does what is missing.
-`trainer.selection` says how counts choose, `python -m trainer.report EVAL_DIR` what that is worth.
+`trainer.evaluations.selection` says how counts choose, `python -m trainer.report EVAL_DIR` what that is worth.
 
 Exit codes: 0 done, 1 some have no counts or no model was to be had, 2 the configuration is wrong, 3 stopped.
 """
@@ -33,16 +33,16 @@ from sandbox.errors import Outcome, TasksetError
 from sandbox.open_tests import Before, OpenTests
 from sandbox.pool import Pool
 from sandbox.task import Task, load_taskset
-from trainer.collect import limits_of
 from trainer.config import ConfigError
-from trainer.counts import COUNTS_FILE, counts_path, line_of, read_counts
 from trainer.evaluate import Share, evaluated_tasks, identify, only_one, run
-from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
-from trainer.evaluation_shards import Shard
-from trainer.evaluator import Evaluator
-from trainer.predictions import instance_of
-from trainer.results import Result, read_header, read_results
-from trainer.rollout import Rollout
+from trainer.evaluations.config import EVAL_FILE, EvalConfig, parse_evaluation
+from trainer.evaluations.counts import COUNTS_FILE, counts_path, line_of, read_counts
+from trainer.evaluations.evaluator import Evaluator
+from trainer.evaluations.predictions import instance_of
+from trainer.evaluations.results import Result, read_header, read_results
+from trainer.evaluations.shards import Shard
+from trainer.grpo.rollout import Rollout
+from trainer.rollouts.collect import limits_of
 from trainer.stop import STOPPED, stop_on_signals
 from trainer.verify import appended, verifier_name
 

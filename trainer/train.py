@@ -1,6 +1,6 @@
 """The training loop of GRPO++: collect, score, update, sync, evaluate, checkpoint; `Training.take_step` reads top to bottom.
 
-With several ranks this is the lead's part, which the others follow (`trainer.follow`). What it did is in
+With several ranks this is the lead's part, which the others follow (`trainer.training.follow`). What it did is in
 `RUN_DIR/events.jsonl`; started again on the same folder, it goes on from the newest checkpoint. It deviates from DeepSWE's
 release in one default: the ratio's old policy is the sampler's own log-probabilities instead of a recomputation
 (`algorithm.old_logprobs`), which saves a forward pass.
@@ -17,13 +17,7 @@ from uuid import UUID
 
 import torch
 
-from trainer import checkpoint
-from trainer.ceiling import find_ceiling
-from trainer.checkpoint import Progress
-from trainer.collect import Collector
 from trainer.config import ConfigError, TrainConfig
-from trainer.curriculum import resting, resting_metrics
-from trainer.equipment import Equipment, equipped
 from trainer.events import (
     CheckpointSaved,
     Evaluated,
@@ -35,17 +29,23 @@ from trainer.events import (
     StepEnded,
     TasksResting,
 )
-from trainer.footprint import check_rank, model_shape
-from trainer.metrics import rollout_metrics, step_time_metrics
-from trainer.practice import Practice, load_practice
-from trainer.resample import Batch, top_up
-from trainer.rollout import ScoredGroup
-from trainer.staleness import Ahead, staleness_metrics
+from trainer.grpo.rollout import ScoredGroup
+from trainer.metrics.steps import rollout_metrics, step_time_metrics
+from trainer.metrics.stopwatch import Stopwatch
+from trainer.model.ceiling import find_ceiling
+from trainer.model.footprint import check_rank, model_shape
+from trainer.nodes.world import ALONE, World
+from trainer.rollouts.collect import Collector
+from trainer.rollouts.curriculum import resting, resting_metrics
+from trainer.rollouts.practice import Practice, load_practice
+from trainer.rollouts.resample import Batch, top_up
+from trainer.rollouts.staleness import Ahead, staleness_metrics
+from trainer.rollouts.task_stream import TaskStream
 from trainer.stop import RunStopped
-from trainer.stopwatch import Stopwatch
-from trainer.task_stream import TaskStream
-from trainer.update import UpdateResult, update
-from trainer.world import ALONE, World
+from trainer.training import checkpoint
+from trainer.training.checkpoint import Progress
+from trainer.training.equipment import Equipment, equipped
+from trainer.training.update import UpdateResult, update
 
 log = logging.getLogger(__name__)
 

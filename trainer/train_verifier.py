@@ -26,13 +26,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sandbox.errors import TasksetError
 from trainer.config import ConfigError, LoraConfig, parse_as
-from trainer.estimates import auc, brier, calibration_error
-from trainer.local_verifier import encode_question, encode_words, yes_over_no
-from trainer.lora import adapt, unload
-from trainer.policy import LOADING
-from trainer.scores import VERIFIER_FILE
+from trainer.evaluations.estimates import auc, brier, calibration_error
+from trainer.evaluations.scores import VERIFIER_FILE
+from trainer.model.lora import adapt, unload
+from trainer.model.policy import LOADING
 from trainer.stop import STOPPED, RunStopped, stop_on_signals
-from trainer.verifier_examples import Example, class_weights, read_examples
+from trainer.verifiers.examples import Example, class_weights, read_examples
+from trainer.verifiers.local import encode_question, encode_words, yes_over_no
 
 log = logging.getLogger("trainer.train_verifier")
 

@@ -24,13 +24,13 @@ from uuid import UUID
 from sandbox.errors import TasksetError
 from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError
-from trainer.evaluation_config import parse_evaluation
-from trainer.generate import ContextFull, EngineUnavailable, GenerationTimeout
-from trainer.results import read_header, read_results, turns_of
-from trainer.scores import VERIFIER_NAME, read_scores, scores_path
+from trainer.engines.generate import ContextFull, EngineUnavailable, GenerationTimeout
+from trainer.evaluations.config import parse_evaluation
+from trainer.evaluations.results import read_header, read_results, turns_of
+from trainer.evaluations.scores import VERIFIER_NAME, read_scores, scores_path
 from trainer.stop import STOPPED, stop_on_signals
-from trainer.verifier import EndpointVerifier, Verifier
-from trainer.verifier_prompt import messages
+from trainer.verifiers.prompt import messages
+from trainer.verifiers.verifier import EndpointVerifier, Verifier
 
 log = logging.getLogger("trainer.verify")
 
@@ -123,7 +123,7 @@ def open_verifier(options: argparse.Namespace) -> Verifier:
         if folder.is_dir() and not (folder / "config.json").is_file():
             message = f"{folder}: has no config.json; name the folder of a model"
             raise ConfigError([("model", message)])
-        from trainer.local_verifier import LocalVerifier
+        from trainer.verifiers.local import LocalVerifier
 
         return LocalVerifier(options.model)
     model = {"path": options.model, "endpoint": options.endpoint}

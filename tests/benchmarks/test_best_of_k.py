@@ -4,8 +4,8 @@ from uuid import uuid4
 from xml.etree import ElementTree
 
 from benchmarks.best_of_k import Kept, curves, from_lines, text, to_lines
+from trainer.evaluations.summary import RolloutRow
 from trainer.reports.plots import curves_plot, standalone
-from trainer.summary import RolloutRow
 
 
 def row(task: str, reward: float, patch_digest: str, patch_size: int) -> RolloutRow:

@@ -11,7 +11,7 @@ from benchmarks.measurement import StepTime, Workload, alternating_rewards, load
 from benchmarks.step_time import main, parse_arguments
 from benchmarks.workload import make_workload, our_config
 from sandbox.task import load_taskset
-from trainer.chat import Chat, load_prompt
+from trainer.engines.chat import Chat, load_prompt
 
 MODEL = Path("var/models/smollm2-135m")
 needs_model = pytest.mark.skipif(

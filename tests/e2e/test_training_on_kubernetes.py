@@ -30,7 +30,7 @@ from tests.trainer.test_faults import Run, assert_gapless, last, of
 from tests.trainer.tiny_model import make_tiny_model
 from tests.web.running_studio import Studio, running_studio
 from trainer.events import CheckpointSaved, Resumed, RolloutStarted, StepEnded
-from trainer.kubernetes_pods import CONTAINER, TrainingPods, read_template
+from trainer.nodes.kubernetes_pods import CONTAINER, TrainingPods, read_template
 
 __all__ = ["node", "started_node"]
 

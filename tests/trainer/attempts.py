@@ -12,7 +12,7 @@ from uuid import UUID
 from sandbox.errors import Outcome
 from trainer.config import TrainConfig, parse_config
 from trainer.events import TerminationReason
-from trainer.rollout import Rollout, ScoredGroup, score_group
+from trainer.grpo.rollout import Rollout, ScoredGroup, score_group
 
 GROUP = UUID(int=1)
 

@@ -16,11 +16,14 @@ from types import FrameType
 from typing import Any
 
 from tests.trainer.recorded_rollouts import RecordedEngine
-from trainer import checkpoint, equipment, staleness, train, weights
+from trainer import train
 from trainer.__main__ import run
 from trainer.config import CONFIG_FILE, load_config
-from trainer.generate import start_engine
-from trainer.world import ALONE
+from trainer.engines import weights
+from trainer.engines.generate import start_engine
+from trainer.nodes.world import ALONE
+from trainer.rollouts import staleness
+from trainer.training import checkpoint, equipment
 
 MODULES = (train, equipment, checkpoint, weights, staleness)
 FILES = {module.__file__ for module in MODULES}

@@ -6,9 +6,9 @@ The faults are the files of RUN_DIR/faults. What the trainer waits for before it
 import sys
 from pathlib import Path
 
-from trainer import vllm_engine
 from trainer.__main__ import main
 from trainer.config import TrainConfig
+from trainer.engines import vllm_engine
 
 FAULTS = "faults"
 

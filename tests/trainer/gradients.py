@@ -1,4 +1,4 @@
-"""The gradients that `trainer.update.update` hands to the optimizer, kept instead of applied, whole on every rank."""
+"""The gradients that `trainer.training.update.update` hands to the optimizer, kept instead of applied, whole on every rank."""
 
 import random
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from torch import Tensor
 from tests.trainer.attempts import MIXED, begin_alike, make_config, make_groups
 from tests.trainer.random_models import VOCABULARY, alone, make_model
 from trainer.config import TrainConfig
-from trainer.policy import Policy
-from trainer.rollout import ScoredGroup
-from trainer.shards import whole
-from trainer.update import UpdateResult, take_step, update
+from trainer.grpo.rollout import ScoredGroup
+from trainer.model.policy import Policy
+from trainer.model.shards import whole
+from trainer.training.update import UpdateResult, take_step, update
 
 TEMPERATURE = 0.7
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from trainer import attention
 from trainer.config import LoraConfig
-from trainer.lora import adapt, adapters
-from trainer.policy import Policy
-from trainer.rollout import Rollout
-from trainer.world import ALONE, World
+from trainer.grpo.rollout import Rollout
+from trainer.model import attention
+from trainer.model.lora import adapt, adapters
+from trainer.model.policy import Policy
+from trainer.nodes.world import ALONE, World
 
 VOCABULARY = 211
 SHAPE: dict[str, Any] = {

@@ -28,13 +28,13 @@ from tests.trainer.gradients import (
     splitting,
 )
 from tests.trainer.random_models import FAMILIES, VOCABULARY, make_policy
-from trainer import checkpoint
-from trainer.checkpoint import Progress
 from trainer.config import LoraConfig, TrainConfig
-from trainer.follow import follow, leading, load_state
-from trainer.policy import compile_layers, spread
-from trainer.update import update
-from trainer.world import ALONE, RankFailed, World, join
+from trainer.model.policy import compile_layers, spread
+from trainer.nodes.world import ALONE, RankFailed, World, join
+from trainer.training import checkpoint
+from trainer.training.checkpoint import Progress
+from trainer.training.follow import follow, leading, load_state
+from trainer.training.update import update
 
 LORA = "lora"
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from uuid import UUID
 
-from trainer.generate import Completion, Engine
+from trainer.engines.generate import Completion, Engine
 
 
 class RecordedEngine:

@@ -18,6 +18,7 @@ import tomli_w
 
 from sandbox.records import STATE, read_records
 from trainer.config import CONFIG_FILE, TrainConfig
+from trainer.engines.weights import SHARED_MEMORY, remove_abandoned
 from trainer.events import (
     EVENTS_FILE,
     AnyEvent,
@@ -26,7 +27,6 @@ from trainer.events import (
     Started,
     read_events,
 )
-from trainer.weights import SHARED_MEMORY, remove_abandoned
 
 ROOT = Path(__file__).parents[2]
 MARK = "TRAINER_TEST_RUN"

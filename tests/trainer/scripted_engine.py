@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trainer.generate import STOP, Completion, EngineUnavailable
+from trainer.engines.generate import STOP, Completion, EngineUnavailable
 
 Reply = str | Callable[[], str]
 Script = Sequence[Reply]

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from trainer.weights import SHARED_MEMORY
+from trainer.engines.weights import SHARED_MEMORY
 
 
 def orphaned_segments() -> set[str]:

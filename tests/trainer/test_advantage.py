@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from trainer.advantage import group_advantages
+from trainer.grpo.advantage import group_advantages
 
 F, T = False, True
 

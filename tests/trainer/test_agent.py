@@ -20,15 +20,15 @@ from sandbox.pool import Pool
 from sandbox.task import Task, load_taskset
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.scripted_engine import Script, ScriptedEngine
-from trainer.chat import Chat, load_prompt
-from trainer.collect import Collector
 from trainer.config import TrainConfig
+from trainer.engines.chat import Chat, load_prompt
+from trainer.engines.generate import EngineUnavailable, GenerationTimeout
 from trainer.events import EVENTS_FILE, EventWriter, RolloutFinished, TurnEnded, read_events
-from trainer.generate import EngineUnavailable, GenerationTimeout
-from trainer.policy import load_policy, make_optimizer
-from trainer.rollout import Rollout, ScoredGroup
+from trainer.grpo.rollout import Rollout, ScoredGroup
+from trainer.model.policy import load_policy, make_optimizer
+from trainer.rollouts.collect import Collector
 from trainer.stop import RunStopped
-from trainer.update import update
+from trainer.training.update import update
 
 FINISH = "<function=finish>\n</function>"
 LOOK = "I look.\n<function=execute_bash>\n<parameter=cmd>ls</parameter>\n</function>"

@@ -6,8 +6,6 @@ from uuid import UUID
 
 import pytest
 
-from trainer.alarm_watch import AlarmWatch
-from trainer.alarms import RULES, Metrics, changes, stall, standing_alarms
 from trainer.events import (
     EVENTS_FILE,
     Alarm,
@@ -18,6 +16,8 @@ from trainer.events import (
     StepEnded,
     read_events_of,
 )
+from trainer.metrics.alarm_watch import AlarmWatch
+from trainer.metrics.alarms import RULES, Metrics, changes, stall, standing_alarms
 
 HEALTHY: dict[str, Metric] = {
     "groups/trained": (6, 8),
@@ -184,7 +184,7 @@ def test_a_resumed_run_goes_on_where_its_alarms_stood(tmp_path: Path) -> None:
 def test_a_stall_is_told_while_it_lasts_and_cleared_with_its_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.alarms.FIRST_STEP_STALL_S", 0.05)
+    monkeypatch.setattr("trainer.metrics.alarms.FIRST_STEP_STALL_S", 0.05)
     events = EventWriter(tmp_path)
     watch = AlarmWatch(tmp_path, events, poll_s=0.01)
     watch.step_began(1)

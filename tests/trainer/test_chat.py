@@ -7,8 +7,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from sandbox.task import load_taskset
-from trainer.chat import SENTINEL, Chat, load_prompt
 from trainer.config import ConfigError
+from trainer.engines.chat import SENTINEL, Chat, load_prompt
 
 REPLY = "<function=finish>\n</function>"
 

@@ -13,18 +13,18 @@ import torch
 
 from tests.trainer.attempts import MIXED, make_config, make_groups
 from tests.trainer.random_models import VOCABULARY, make_policy
-from trainer import checkpoint
-from trainer.checkpoint import CheckpointError, Progress
-from trainer.policy import Policy, make_optimizer
-from trainer.update import update
+from trainer.model.policy import Policy, make_optimizer
+from trainer.training import checkpoint
+from trainer.training.checkpoint import CheckpointError, Progress
+from trainer.training.update import update
 
 CONFIG = make_config(optimizer={"learning_rate": 1e-2, "warmup_steps": 3, "weight_decay": 0.1})
 SAVE_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
 from tests.trainer.test_checkpoint import NoTokenizer, new_policy, take_step
-from trainer import checkpoint
-from trainer.checkpoint import Progress
+from trainer.training import checkpoint
+from trainer.training.checkpoint import Progress
 policy, optimizer = new_policy()
 take_step(policy, optimizer, 1)
 for step in itertools.count(1):

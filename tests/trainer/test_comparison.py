@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.comparison import bootstrap_difference, mcnemar
+from trainer.evaluations.comparison import bootstrap_difference, mcnemar
 
 
 def test_mcnemar_is_the_exact_binomial_test_of_the_tasks_that_differ() -> None:

@@ -13,13 +13,13 @@ import torch
 from tests.trainer.attempts import Attempt, make_config, make_groups
 from tests.trainer.gradients import run_update
 from tests.trainer.random_models import VOCABULARY, make_policy
-from trainer.batch import pack
 from trainer.config import TrainConfig
 from trainer.events import EventWriter, StepEnded, read_events
-from trainer.loss import token_weights
-from trainer.policy import Policy, make_optimizer
-from trainer.rollout import ScoredGroup
-from trainer.update import UpdateResult, update
+from trainer.grpo.batch import pack
+from trainer.grpo.loss import token_weights
+from trainer.grpo.rollout import ScoredGroup
+from trainer.model.policy import Policy, make_optimizer
+from trainer.training.update import UpdateResult, update
 
 SOLVED: Attempt = ("AA O A", 1.0, "finished")
 FAILED: Attempt = ("AAA OO A", 0.0, "finished")

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from sandbox.task import Task, load_taskset
-from trainer.checkpoint import Progress
 from trainer.config import TasksConfig
-from trainer.curriculum import Visits, draw, remember, resting
+from trainer.rollouts.curriculum import Visits, draw, remember, resting
+from trainer.training.checkpoint import Progress
 
 POOL = load_taskset("starter").select(split="train")[:10]
 NAMES = [task.task_id for task in POOL]

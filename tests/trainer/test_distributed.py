@@ -37,9 +37,9 @@ from tests.trainer.running_trainer import (
     of,
 )
 from trainer.config import CONFIG_FILE
-from trainer.deal import cost, deal, idle_row
 from trainer.events import CheckpointSaved, Finished, Resumed, RolloutStarted, StepEnded
-from trainer.lora import is_adapter
+from trainer.grpo.deal import cost, deal, idle_row
+from trainer.model.lora import is_adapter
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from sandbox.task import Task, load_taskset
 from tests.trainer.scripted_endpoint import ScriptedEndpoint
-from trainer.endpoint import EndpointEngine, TextChat, decode, encode, messages_of
-from trainer.evaluation_config import parse_evaluation
-from trainer.generate import Completion, ContextFull, EngineUnavailable, GenerationTimeout
+from trainer.engines.generate import Completion, ContextFull, EngineUnavailable, GenerationTimeout
+from trainer.evaluations.config import parse_evaluation
+from trainer.evaluations.endpoint import EndpointEngine, TextChat, decode, encode, messages_of
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ""}]
 

@@ -21,7 +21,6 @@ from tests.trainer.running_trainer import (
     of,
     write_config,
 )
-from trainer.checkpoint import list_steps
 from trainer.config import CheckpointConfig, TrainConfig
 from trainer.events import (
     CheckpointSaved,
@@ -30,6 +29,7 @@ from trainer.events import (
     RolloutStarted,
     StepEnded,
 )
+from trainer.training.checkpoint import list_steps
 
 MODULE = "tests.trainer.faulty_run"
 

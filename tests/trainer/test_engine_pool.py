@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from tests.trainer.conftest import MakeConfig
-from trainer.engine_pool import EnginePool, start_all
-from trainer.generate import Completion, EngineUnavailable
-from trainer.gpus import engine_gpus
-from trainer.policy import load_policy
+from trainer.engines.generate import Completion, EngineUnavailable
+from trainer.engines.pool import EnginePool, start_all
+from trainer.engines.transformers_engine import TransformersEngine
+from trainer.engines.weights import FileSync
+from trainer.model.policy import load_policy
+from trainer.nodes.gpus import engine_gpus
 from trainer.recipes import load_recipe
-from trainer.transformers_engine import TransformersEngine
-from trainer.weights import FileSync
 
 
 class MortalEngine:

@@ -19,9 +19,8 @@ import torch
 
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.shared_memory import orphaned_segments
-from trainer.batch import Row
 from trainer.config import LoraConfig, TrainConfig
-from trainer.generate import (
+from trainer.engines.generate import (
     STOP,
     Completion,
     Engine,
@@ -29,13 +28,14 @@ from trainer.generate import (
     GenerationTimeout,
     start_engine,
 )
-from trainer.lora import adapters
-from trainer.policy import Policy, load_policy
+from trainer.engines.transformers_engine import TransformersEngine
+from trainer.engines.vllm_engine import VllmEngine
+from trainer.engines.weights import PREFIX, FileSync, remove_abandoned
+from trainer.grpo.batch import Row
+from trainer.grpo.trie import Branch
+from trainer.model.lora import adapters
+from trainer.model.policy import Policy, load_policy
 from trainer.stop import RunStopped
-from trainer.transformers_engine import TransformersEngine
-from trainer.trie import Branch
-from trainer.vllm_engine import VllmEngine
-from trainer.weights import PREFIX, FileSync, remove_abandoned
 
 TEMPERATURE = 0.7
 PROMPTS = [[1, 500 + n, *range(1000, 1000 + 7 * n)] for n in range(6)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.estimates import (
+from trainer.evaluations.estimates import (
     best_at_k,
     best_at_k_by_rule,
     best_by_vote,

@@ -16,10 +16,9 @@ import tomli_w
 
 from sandbox.task import Task, load_taskset
 from tests.trainer.scripted_endpoint import ScriptedEndpoint, share_solved
-from trainer.collect import _seed
 from trainer.config import ConfigError
 from trainer.evaluate import Share, evaluated_tasks, only_one, run
-from trainer.evaluation_config import (
+from trainer.evaluations.config import (
     EVAL_FILE,
     EvalConfig,
     evaluation_recipes,
@@ -27,11 +26,12 @@ from trainer.evaluation_config import (
     model_folder,
     parse_evaluation,
 )
-from trainer.evaluation_shards import Shard, parse_shard
+from trainer.evaluations.results import read_header, read_results, rewards_by_task
+from trainer.evaluations.shards import Shard, parse_shard
 from trainer.events import EVENTS_FILE, RolloutFinished, RolloutStarted, read_events
+from trainer.grpo.rollout import Rollout
 from trainer.recipes import merge
-from trainer.results import read_header, read_results, rewards_by_task
-from trainer.rollout import Rollout
+from trainer.rollouts.collect import _seed
 
 NAMES = ["bonus-points", "budget-left", "class-average", "count-the-sheep"]
 K = 3
@@ -163,7 +163,7 @@ def test_shards_share_the_tasks_and_one_id(
 def test_infra_is_tried_again_and_never_scored(
     endpoint: ScriptedEndpoint, tasks: list[Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.evaluator.RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr("trainer.evaluations.evaluator.RETRY_AFTER_S", 0.0)
     config = parse_evaluation(
         settings(endpoint, rollout={"concurrency": 1}, tasks={"only": NAMES[:1]}, infra_retries=1)
     )

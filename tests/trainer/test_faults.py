@@ -34,7 +34,6 @@ from tests.trainer.running_trainer import (
 )
 from tests.trainer.shared_memory import orphaned_segments
 from trainer.config import CONFIG_FILE, load_config
-from trainer.curriculum import Visits, draw, remember
 from trainer.events import (
     EVENTS_FILE,
     AnyEvent,
@@ -49,7 +48,8 @@ from trainer.events import (
     Started,
     StepEnded,
 )
-from trainer.practice import training_tasks
+from trainer.rollouts.curriculum import Visits, draw, remember
+from trainer.rollouts.practice import training_tasks
 
 MakeRun = Callable[..., Run]
 

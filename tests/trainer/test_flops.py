@@ -7,11 +7,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.trainer.attempts import MIXED, make_config, make_groups
 from tests.trainer.gradients import alike_groups
 from tests.trainer.random_models import FAMILIES, VOCABULARY, make_model, make_policy
-from trainer.batch import pack
-from trainer.ceiling import TERA, find_ceiling, gpu_ceiling, measure_matmul
 from trainer.config import LoraConfig
-from trainer.flops import forward_flops, rows_flops_spared, rows_forward_flops
-from trainer.footprint import shape_of
+from trainer.grpo.batch import pack
+from trainer.model.ceiling import TERA, find_ceiling, gpu_ceiling, measure_matmul
+from trainer.model.flops import forward_flops, rows_flops_spared, rows_forward_flops
+from trainer.model.footprint import shape_of
 
 
 @pytest.mark.parametrize("family", FAMILIES)

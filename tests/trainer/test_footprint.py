@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.trainer.attempts import make_config
 from tests.trainer.random_models import FAMILIES, SHAPE, make_model, make_policy
 from trainer.config import LoraConfig
-from trainer.footprint import (
+from trainer.model.footprint import (
     GIB,
     KNOWN_SHAPES,
     ModelShape,
@@ -23,7 +23,7 @@ from trainer.footprint import (
     shape_of,
     trainer_memory,
 )
-from trainer.norm import swap_norms
+from trainer.model.norm import swap_norms
 
 TINY = ModelShape(
     num_layers=2,

@@ -17,8 +17,8 @@ from tests.sandbox.outside.conftest import LoadTaskset, taskset
 from trainer import grade, report
 from trainer.config import ConfigError
 from trainer.evaluate import ID_FILE
-from trainer.predictions import read_predictions
-from trainer.results import read_results, rewards_by_task
+from trainer.evaluations.predictions import read_predictions
+from trainer.evaluations.results import read_results, rewards_by_task
 
 __all__ = ["built", "taskset"]
 

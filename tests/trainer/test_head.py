@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainer import head
-from trainer.head import score_tokens
+from trainer.model import head
+from trainer.model.head import score_tokens
 
 TOKENS, WIDTH, VOCABULARY, TEMPERATURE = 11, 6, 29, 0.7
 

@@ -31,9 +31,9 @@ from tests.trainer.running_trainer import (
 from tests.trainer.stand_in_cluster import StandInCluster, serving
 from trainer import kubernetes_launch
 from trainer.config import ConfigError
-from trainer.ending import EXIT_RANK_LOST
 from trainer.events import Finished, Resumed, RolloutStarted, StepEnded
-from trainer.kubernetes_pods import TrainingPods, read_template
+from trainer.nodes.ending import EXIT_RANK_LOST
+from trainer.nodes.kubernetes_pods import TrainingPods, read_template
 
 DEPLOY = ROOT / "deploy" / "training"
 

@@ -25,13 +25,11 @@ from tests.trainer.gradients import (
 from tests.trainer.random_models import FAMILIES, make_model, make_policy
 from tests.trainer.test_checkpoint import CONFIG, NoTokenizer, take_step
 from tests.trainer.test_train_verifier import example
-from trainer import attention, checkpoint
-from trainer.batch import pack
-from trainer.checkpoint import CheckpointError, Progress
 from trainer.config import ConfigError, LoraConfig, TrainConfig
-from trainer.follow import load_state
-from trainer.lora import LoraLinear, adapt, adapters, is_adapter, unload
-from trainer.policy import (
+from trainer.grpo.batch import pack
+from trainer.model import attention
+from trainer.model.lora import LoraLinear, adapt, adapters, is_adapter, unload
+from trainer.model.policy import (
     Policy,
     engine_state,
     load_policy,
@@ -39,8 +37,11 @@ from trainer.policy import (
     weight_shapes,
     whole_weights,
 )
+from trainer.nodes.world import ALONE
 from trainer.train_verifier import fit
-from trainer.world import ALONE
+from trainer.training import checkpoint
+from trainer.training.checkpoint import CheckpointError, Progress
+from trainer.training.follow import load_state
 
 LORA = LoraConfig(rank=3, alpha=6.0)
 

@@ -9,10 +9,10 @@ import torch
 from tests.trainer import longhand
 from tests.trainer.attempts import MIXED, make_config, make_groups
 from tests.trainer.longhand import SETTINGS, Answer, Setting, Token
-from trainer.batch import pack
 from trainer.config import TrainConfig
-from trainer.loss import importance_weights, policy_loss
-from trainer.rollout import Rollout, ScoredGroup
+from trainer.grpo.batch import pack
+from trainer.grpo.loss import importance_weights, policy_loss
+from trainer.grpo.rollout import Rollout, ScoredGroup
 
 torch.set_num_threads(1)
 

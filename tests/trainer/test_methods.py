@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.estimates import pass_curve
-from trainer.methods import BASELINES, RANDOM, methods
-from trainer.summary import RolloutRow
+from trainer.evaluations.estimates import pass_curve
+from trainer.evaluations.methods import BASELINES, RANDOM, methods
+from trainer.evaluations.summary import RolloutRow
 
 
 def row(

@@ -4,7 +4,7 @@ import pytest
 
 from sandbox.trajectory import Action, Turn
 from tests.trainer.attempts import make_config, make_groups
-from trainer.metrics import rollout_metrics, step_time_metrics
+from trainer.metrics.steps import rollout_metrics, step_time_metrics
 
 GROUPS = make_groups(
     [

@@ -7,12 +7,12 @@ from sandbox.trajectory import Turn
 from tests.trainer.attempts import MIXED, make_config, make_groups
 from tests.trainer.gradients import run_update
 from tests.trainer.random_models import VOCABULARY, make_policy
-from trainer.alarms import RULES, STALL
-from trainer.curriculum import resting_metrics
-from trainer.metrics import rollout_metrics, step_time_metrics
-from trainer.resample import Batch
-from trainer.speed import speed_tally
-from trainer.staleness import staleness_metrics
+from trainer.metrics.alarms import RULES, STALL
+from trainer.metrics.speed import speed_tally
+from trainer.metrics.steps import rollout_metrics, step_time_metrics
+from trainer.rollouts.curriculum import resting_metrics
+from trainer.rollouts.resample import Batch
+from trainer.rollouts.staleness import staleness_metrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 REASONS = re.compile(r"termination/\w+")

@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 
 from tests.trainer.conftest import MakeConfig
 from trainer.config import TrainConfig
-from trainer.engine_pool import EnginePool
-from trainer.generate import EngineUnavailable, start_engine
-from trainer.policy import Policy, engine_state, load_policy
-from trainer.vllm_engine import VllmEngine, replicas_of
-from trainer.weights import start_sync
+from trainer.engines.generate import EngineUnavailable, start_engine
+from trainer.engines.pool import EnginePool
+from trainer.engines.vllm_engine import VllmEngine, replicas_of
+from trainer.engines.weights import start_sync
+from trainer.model.policy import Policy, engine_state, load_policy
 
 pytestmark = pytest.mark.skipif(
     not importlib.util.find_spec("vllm"), reason="vllm is not installed"
@@ -65,7 +65,7 @@ def pool(
     def stand_in(config: TrainConfig, port: int) -> list[str]:
         return [sys.executable, "-m", "tests.trainer.stand_in_vllm", str(port), str(tmp_path)]
 
-    monkeypatch.setattr("trainer.vllm_engine._command", stand_in)
+    monkeypatch.setattr("trainer.engines.vllm_engine._command", stand_in)
     started = start_engine(config, tmp_path)
     assert isinstance(started, EnginePool)
     with closing(started):

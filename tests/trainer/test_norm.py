@@ -5,7 +5,7 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from tests.trainer.random_models import FAMILIES, make_model
-from trainer.norm import RmsNorm, swap_norms
+from trainer.model.norm import RmsNorm, swap_norms
 
 SHAPE = (1, 7, 12)
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from trainer.config import TrainConfig
-from trainer.footprint import GIB, disk_use, model_shape
-from trainer.machine import Machine, this_machine
+from trainer.model.footprint import GIB, disk_use, model_shape
+from trainer.nodes.machine import Machine, this_machine
 from trainer.plan import Tasks, count_tasks, count_work, lacking, plan_memory, print_plan
 from trainer.recipes import load_recipe
 

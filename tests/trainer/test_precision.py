@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.trainer.attempts import make_config
-from trainer import precision
 from trainer.config import ModelConfig
-from trainer.precision import compute_dtype, name_of, planned_dtype
+from trainer.model import precision
+from trainer.model.precision import compute_dtype, name_of, planned_dtype
 
 
 def this_cpu_has(monkeypatch: pytest.MonkeyPatch, **capabilities: Any) -> None:

@@ -10,14 +10,14 @@ from uuid import uuid4
 
 import pytest
 
-from trainer.processes import GuardedProcess
+from trainer.nodes.processes import GuardedProcess
 
 ROOT = Path(__file__).parents[2]
 MARK = "GUARD_TEST"
 STUBBORN = "trap '' TERM; sleep 1000 & (setsid sleep 1000 &); sleep 1000"
 ASKER = """
 import os, subprocess, sys, time
-from trainer.processes import GuardedProcess
+from trainer.nodes.processes import GuardedProcess
 
 process = GuardedProcess(["sh", "-c", sys.argv[1]], env=os.environ, output=subprocess.DEVNULL)
 print("ready", flush=True)

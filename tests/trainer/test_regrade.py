@@ -10,8 +10,8 @@ from sandbox.task import Task, load_taskset
 from tests.trainer.scripted_endpoint import Script, ScriptedEndpoint, gold_script
 from trainer import regrade
 from trainer.evaluate import main as evaluate
-from trainer.evaluation_config import EVAL_FILE
-from trainer.results import read_results
+from trainer.evaluations.config import EVAL_FILE
+from trainer.evaluations.results import read_results
 
 LATIN = "printf '\\351\\n' >> notes.txt"
 """A file that is not UTF-8, so that the patch is not either."""

@@ -12,14 +12,14 @@ from sandbox.task import Task, load_taskset
 from tests.trainer.scripted_endpoint import ScriptedEndpoint
 from trainer import report
 from trainer.evaluate import main as evaluate
-from trainer.evaluation_config import EVAL_FILE
-from trainer.predictions import Prediction, read_predictions
+from trainer.evaluations.config import EVAL_FILE
+from trainer.evaluations.predictions import Prediction, read_predictions
+from trainer.evaluations.results import Result, read_results
 from trainer.reports.content import Bullets, Report, Table, Text
 from trainer.reports.html import html
 from trainer.reports.markdown import markdown
 from trainer.reports.plots import curves_plot
 from trainer.reports.swebench import Graded, run_report, status_of_tests
-from trainer.results import Result, read_results
 
 BODY = re.compile(r"<body>.*</body>", re.DOTALL)
 NAMES = ["bonus-points", "budget-left", "class-average"]

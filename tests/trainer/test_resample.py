@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from sandbox.task import Task, load_taskset
 from tests.trainer.attempts import Attempt, make_config, make_groups
 from trainer.config import TrainConfig
-from trainer.metrics import rollout_metrics
-from trainer.resample import Batch, top_up
-from trainer.rollout import ScoredGroup
-from trainer.task_stream import TaskStream
+from trainer.grpo.rollout import ScoredGroup
+from trainer.metrics.steps import rollout_metrics
+from trainer.rollouts.resample import Batch, top_up
+from trainer.rollouts.task_stream import TaskStream
 
 POOL = load_taskset("starter").select(split="train")[:12]
 SOLVED: Attempt = ("AA", 1.0, "finished")

@@ -14,10 +14,10 @@ from sandbox.open_tests import Before, OpenTests
 from sandbox.task import Task, Taskset, load_taskset
 from tests.trainer.scripted_endpoint import FINISH, Script, ScriptedEndpoint
 from trainer import report, run_tests
-from trainer.counts import counts_path, read_counts
 from trainer.evaluate import main as evaluate
-from trainer.evaluation_config import EVAL_FILE, parse_evaluation
-from trainer.results import read_results
+from trainer.evaluations.config import EVAL_FILE, parse_evaluation
+from trainer.evaluations.counts import counts_path, read_counts
+from trainer.evaluations.results import read_results
 
 SCRIPT = """
 from one import double, one

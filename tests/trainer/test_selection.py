@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.counts import Counts
-from trainer.estimates import best_at_k_by_rule
-from trainer.selection import HYBRIDS, Rule, execution_scores, hybrid_of_code, hybrid_of_paper
+from trainer.evaluations.estimates import best_at_k_by_rule
+from trainer.evaluations.selection import (
+    HYBRIDS,
+    Rule,
+    execution_scores,
+    hybrid_of_code,
+    hybrid_of_paper,
+)
 
 rollouts = st.lists(
     st.tuples(

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from trainer.slots import Slots
+from trainer.rollouts.slots import Slots
 
 
 def test_never_more_run_at_once_than_there_are_slots_and_none_stays_empty() -> None:

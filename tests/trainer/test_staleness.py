@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from sandbox.task import Task, load_taskset
 from tests.trainer.attempts import make_config, make_groups
-from trainer.collect import Collection
-from trainer.rollout import ScoredGroup
-from trainer.staleness import Ahead, staleness_metrics
-from trainer.task_stream import TaskStream
+from trainer.grpo.rollout import ScoredGroup
+from trainer.rollouts.collect import Collection
+from trainer.rollouts.staleness import Ahead, staleness_metrics
+from trainer.rollouts.task_stream import TaskStream
 
 POOL = load_taskset("starter").select(split="train")[:12]
 CONFIG = make_config()

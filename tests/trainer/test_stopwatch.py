@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from trainer.stopwatch import BusyClock, Stopwatch
+from trainer.metrics.stopwatch import BusyClock, Stopwatch
 
 
 def test_overlapping_calls_count_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.trainer.attempts import MIXED, make_config, make_groups
-from trainer.batch import pack
-from trainer.tally import Ratio, Tally, merge
-from trainer.token_metrics import batch_tally, token_tally, with_effective_sample_size
+from trainer.grpo.batch import pack
+from trainer.metrics.tally import Ratio, Tally, merge
+from trainer.metrics.tokens import batch_tally, token_tally, with_effective_sample_size
 
 
 def measured(tokens: range) -> Tally:

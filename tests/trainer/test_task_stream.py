@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from sandbox.task import Task, load_taskset
 from tests.trainer.attempts import make_config, make_groups
-from trainer.checkpoint import Progress
-from trainer.collect import Collection
 from trainer.config import TrainConfig
-from trainer.resample import top_up
-from trainer.rollout import ScoredGroup
-from trainer.staleness import Ahead
-from trainer.task_stream import TaskStream
+from trainer.grpo.rollout import ScoredGroup
+from trainer.rollouts.collect import Collection
+from trainer.rollouts.resample import top_up
+from trainer.rollouts.staleness import Ahead
+from trainer.rollouts.task_stream import TaskStream
+from trainer.training.checkpoint import Progress
 
 POOL = load_taskset("starter").select(split="train")[:7]
 NUM_STEPS = 10

@@ -13,13 +13,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sandbox.task import load_taskset
 from tests.trainer.scripted_endpoint import ScriptedEndpoint
 from trainer import train_verifier
-from trainer.estimates import brier, calibration_error
 from trainer.evaluate import main as evaluate
-from trainer.evaluation_config import EVAL_FILE
-from trainer.local_verifier import LocalVerifier
-from trainer.scores import VERIFIER_FILE
+from trainer.evaluations.config import EVAL_FILE
+from trainer.evaluations.estimates import brier, calibration_error
+from trainer.evaluations.scores import VERIFIER_FILE
 from trainer.train_verifier import fit, quality
-from trainer.verifier_examples import Example, class_weights, split_by_task
+from trainer.verifiers.examples import Example, class_weights, split_by_task
+from trainer.verifiers.local import LocalVerifier
 
 
 def example(number: int) -> Example:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trainer import attention
-from trainer.trie import Branch
+from trainer.grpo.trie import Branch
+from trainer.model import attention
 
 BRANCHES = (
     Branch(-1, 5),

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.trainer.attempts import begin_alike, make_config, make_groups
-from trainer.batch import pack
-from trainer.blocks import MOST_QUERIES, blocks
-from trainer.cut import cut
-from trainer.trie import Branch, build_trie, shared_with_previous
+from trainer.grpo.batch import pack
+from trainer.grpo.cut import cut
+from trainer.grpo.trie import Branch, build_trie, shared_with_previous
+from trainer.model.blocks import MOST_QUERIES, blocks
 
 
 def lay_out(sequences: list[list[int]]) -> tuple[tuple[Branch, ...], list[list[int]]]:

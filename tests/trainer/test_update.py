@@ -24,9 +24,9 @@ from tests.trainer.random_models import (
     make_policy,
     to_double,
 )
-from trainer.batch import pack
-from trainer.policy import compile_layers
-from trainer.rollout import ScoredGroup
+from trainer.grpo.batch import pack
+from trainer.grpo.rollout import ScoredGroup
+from trainer.model.policy import compile_layers
 
 torch.set_num_threads(1)
 TEMPERATURE = 0.7

@@ -16,16 +16,16 @@ from tests.trainer.judging_endpoint import JudgingEndpoint, reply
 from tests.trainer.random_models import make_model
 from tests.trainer.scripted_endpoint import ScriptedEndpoint
 from trainer import report, verify
-from trainer.estimates import auc
+from trainer.engines.generate import EngineUnavailable
 from trainer.evaluate import main as evaluate
-from trainer.evaluation_config import EVAL_FILE
-from trainer.generate import EngineUnavailable
-from trainer.local_verifier import LocalVerifier, yes_over_no
-from trainer.methods import methods
-from trainer.results import Result, read_results
-from trainer.scores import read_scores, scores_path, worth
-from trainer.verifier import score_of_reply, share_of_yes
-from trainer.verifier_prompt import SYSTEM, messages, shortened
+from trainer.evaluations.config import EVAL_FILE
+from trainer.evaluations.estimates import auc
+from trainer.evaluations.methods import methods
+from trainer.evaluations.results import Result, read_results
+from trainer.evaluations.scores import read_scores, scores_path, worth
+from trainer.verifiers.local import LocalVerifier, yes_over_no
+from trainer.verifiers.prompt import SYSTEM, messages, shortened
+from trainer.verifiers.verifier import score_of_reply, share_of_yes
 
 NAMES = ["bonus-points", "budget-left", "class-average", "count-the-sheep"]
 

@@ -11,7 +11,7 @@ from django.db import connections
 
 from tests.trainer.scripted_endpoint import ScriptedEndpoint
 from trainer.evaluate import main as evaluate
-from trainer.evaluation_config import EVAL_FILE, EvalConfig, parse_evaluation
+from trainer.evaluations.config import EVAL_FILE, EvalConfig, parse_evaluation
 
 NAMES = ["bonus-points", "budget-left", "class-average", "count-the-sheep"]
 

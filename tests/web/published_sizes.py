@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from uuid import UUID, uuid5
 
-from trainer.evaluation_config import load_evaluation_recipe
+from trainer.evaluations.config import load_evaluation_recipe
 from trainer.events import EventWriter, Finished, RolloutFinished, RolloutStarted, Started
 
 NUM_TASKS, K = 500, 16

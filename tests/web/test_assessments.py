@@ -19,9 +19,9 @@ from tests.trainer.judging_endpoint import JudgingEndpoint
 from tests.trainer.scripted_endpoint import FINISH, Script
 from tests.web.conftest import make_worker
 from tests.web.evaluated import NAMES, config_of, in_thread, recorded_evaluation, wait_until
-from trainer.evaluation_config import EvalConfig, parse_evaluation
-from trainer.results import read_results
-from trainer.scores import read_scores, scores_path
+from trainer.evaluations.config import EvalConfig, parse_evaluation
+from trainer.evaluations.results import read_results
+from trainer.evaluations.scores import read_scores, scores_path
 from webapp.api.models import ApiToken
 from webapp.assessments import lifecycle, supervise
 from webapp.assessments.jobs import assess

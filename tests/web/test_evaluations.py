@@ -22,8 +22,8 @@ from tests.web.evaluated import (
     recorded_evaluation,
     wait_until,
 )
-from trainer.evaluation_config import EvalConfig, parse_evaluation
-from trainer.results import read_results, rewards_by_task
+from trainer.evaluations.config import EvalConfig, parse_evaluation
+from trainer.evaluations.results import read_results, rewards_by_task
 from webapp.assessments.selection import work_out_numbers
 from webapp.evaluations import lifecycle, supervise
 from webapp.evaluations.jobs import run_shard

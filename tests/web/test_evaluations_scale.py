@@ -7,9 +7,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from tests.web import published_sizes
-from trainer.estimates import pass_at_k
+from trainer.evaluations.estimates import pass_at_k
+from trainer.evaluations.results import RESULT_EVENTS, results_of
 from trainer.events import EVENTS_FILE, read_events_of
-from trainer.results import RESULT_EVENTS, results_of
 from webapp.evaluations.models import Evaluation, EvaluationStatus, Shard
 from webapp.rollouts.models import Group, Rollout
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from trainer.comparison import Difference
-from trainer.estimates import Estimate
-from trainer.evaluation_config import EvalConfig
-from trainer.methods import BASELINES, Method
-from trainer.scores import Quality
-from trainer.summary import PASS, Part, Summary
+from trainer.evaluations.comparison import Difference
+from trainer.evaluations.config import EvalConfig
+from trainer.evaluations.estimates import Estimate
+from trainer.evaluations.methods import BASELINES, Method
+from trainer.evaluations.scores import Quality
+from trainer.evaluations.summary import PASS, Part, Summary
 
 SHOWN_K = (1, 2, 4, 8, 16, 32, 64)
 MAX_PARTS = 40

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from trainer.summary import Part
+from trainer.evaluations.summary import Part
 
 COLOURS = (
     ("#1b2430", "#e4e9f0"),

@@ -11,9 +11,9 @@ from typing import Any
 
 from sandbox.task import Task
 from sandbox.trajectory import Action, Turn
-from trainer.evaluation_config import EvalConfig
+from trainer.evaluations.config import EvalConfig
+from trainer.evaluations.results import Result, turns_of
 from trainer.events import TerminationReason, TurnEnded
-from trainer.results import Result, turns_of
 
 EXIT_REASONS: dict[TerminationReason, str] = {
     "finished": "agent",

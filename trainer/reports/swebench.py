@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.task import Task
-from trainer.predictions import Prediction, instance_of, write_predictions
-from trainer.results import Result
+from trainer.evaluations.predictions import Prediction, instance_of, write_predictions
+from trainer.evaluations.results import Result
 
 Tests = dict[str, dict[str, list[str]]]
 Failure = tuple[str, bool]

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sandbox.task import Task
-from trainer.results import Result
+from trainer.evaluations.results import Result
 
 SCHEMA = pa.schema(
     [

@@ -11,7 +11,7 @@ from ninja.errors import HttpError
 from pydantic import ConfigDict, Field
 
 from trainer.config import ConfigError
-from trainer.evaluation_config import load_evaluation_recipe
+from trainer.evaluations.config import load_evaluation_recipe
 from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.api.problems import ProblemsOut, refusal
 from webapp.api.runs import EventsOut

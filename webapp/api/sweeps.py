@@ -10,7 +10,7 @@ from ninja import Router, Schema, Status
 from pydantic import ConfigDict, Field
 
 from trainer.config import ConfigError
-from trainer.evaluation_config import load_evaluation_recipe
+from trainer.evaluations.config import load_evaluation_recipe
 from webapp.api.evaluations import EstimateOut, EvaluationIn
 from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.api.problems import ProblemsOut

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from trainer.counts import Counts, counts_path, line_of, read_counts, read_every_count
-from trainer.scores import read_every_score, read_scores, scores_path
+from trainer.evaluations.counts import Counts, counts_path, line_of, read_counts, read_every_count
+from trainer.evaluations.scores import read_every_score, read_scores, scores_path
 from webapp.assessments.models import Result
 from webapp.evaluations.models import Evaluation
 from webapp.rollouts.models import Rollout

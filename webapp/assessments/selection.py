@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from trainer.methods import Method, methods
-from trainer.scores import Quality, worth
-from trainer.summary import PASS, Summary
+from trainer.evaluations.methods import Method, methods
+from trainer.evaluations.scores import Quality, worth
+from trainer.evaluations.summary import PASS, Summary
 from webapp.assessments.results import num_results, results_of
 from webapp.evaluations.kept import Kept
 from webapp.evaluations.models import Evaluation

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, cycle
 from typing import Any
 
-from trainer.estimates import Estimate
-from trainer.methods import RANDOM
-from trainer.summary import PASS, Part, Summary
+from trainer.evaluations.estimates import Estimate
+from trainer.evaluations.methods import RANDOM
+from trainer.evaluations.summary import PASS, Part, Summary
 from webapp.runs.charts import TERMINATION_COLOURS, Chart, Figure
 
 CURVES = Chart(

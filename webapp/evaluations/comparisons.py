@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trainer.comparison import Difference, McNemar, bootstrap_difference, mcnemar
+from trainer.evaluations.comparison import Difference, McNemar, bootstrap_difference, mcnemar
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.overview import solve_rates
 

@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 
 from trainer.config import ConfigError
-from trainer.evaluation_config import EvalConfig, parse_evaluation
+from trainer.evaluations.config import EvalConfig, parse_evaluation
 from webapp.evaluations import lifecycle
 from webapp.evaluations.sweeps import configs_of
 from webapp.runs.configs import ConfigSection, config_sections

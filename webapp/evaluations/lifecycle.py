@@ -20,7 +20,7 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from trainer.evaluation_config import EvalConfig
+from trainer.evaluations.config import EvalConfig
 from webapp.evaluations.models import (
     ENDED,
     HELD,

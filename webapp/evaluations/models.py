@@ -12,7 +12,7 @@ from django.db import models
 from django.urls import reverse
 from django.utils import timezone
 
-from trainer.evaluation_config import EvalConfig, parse_evaluation
+from trainer.evaluations.config import EvalConfig, parse_evaluation
 from webapp.rollouts.models import Rollout, RolloutQuerySet
 from webapp.runs.event_rows import EventRow
 from webapp.runs.models import Worker

@@ -6,7 +6,7 @@ from typing import Any
 from django.db.models import Avg, Count, QuerySet
 from django.db.models.functions import MD5, Length
 
-from trainer.summary import RolloutRow, Summary, summarize
+from trainer.evaluations.summary import RolloutRow, Summary, summarize
 from webapp.evaluations.kept import Kept
 from webapp.evaluations.models import Evaluation, Shard
 from webapp.rollouts.models import Rollout

@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 import tomli_w
 from django.conf import settings
 
-from trainer.evaluation_config import EVAL_FILE
+from trainer.evaluations.config import EVAL_FILE
 from webapp.assessments.selection import work_out_numbers
 from webapp.evaluations import lifecycle
 from webapp.evaluations.ingest import ingest, restore

@@ -7,8 +7,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from trainer.config import ConfigError
-from trainer.evaluation_config import EvalConfig
-from trainer.summary import Summary
+from trainer.evaluations.config import EvalConfig
+from trainer.evaluations.summary import Summary
 from webapp.evaluations import lifecycle
 from webapp.evaluations.models import ContextSweep, Evaluation
 from webapp.evaluations.overview import Progress, summary_of

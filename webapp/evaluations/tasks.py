@@ -10,8 +10,8 @@ from django.core.paginator import Page, Paginator
 from django.db.models.functions import MD5, Length
 from django.http import QueryDict
 
-from trainer.selection import Patch, agreement_votes, shortest_patch_scores
-from trainer.summary import SHORTEST, VOTE
+from trainer.evaluations.selection import Patch, agreement_votes, shortest_patch_scores
+from trainer.evaluations.summary import SHORTEST, VOTE
 from webapp.assessments.results import Results, results_of
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.overview import solve_rates, task_ids

@@ -11,8 +11,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from trainer.config import ConfigError
-from trainer.evaluation_config import evaluation_recipes, load_evaluation_recipe
-from trainer.summary import Summary
+from trainer.evaluations.config import evaluation_recipes, load_evaluation_recipe
+from trainer.evaluations.summary import Summary
 from webapp.assessments.panel import panel
 from webapp.assessments.selection import Selection, curves_of, selection_of
 from webapp.evaluations import charts, lifecycle, sweeps

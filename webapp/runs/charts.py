@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from trainer.alarms import RULES
+from trainer.metrics.alarms import RULES
 from webapp.runs.models import RunEvaluation, Step
 
 MAX_POINTS = 1000

@@ -1,8 +1,8 @@
 """What a run may practise on and where: the tasksets and sandbox backends that the studio knows, and which choice of
 tasks a taskset can serve.
 
-The trainer judges the same when it starts (`trainer.practice.training_tasks`); here it is told before the launch. A taskset
-that was never loaded into the database is left to the trainer.
+The trainer judges the same when it starts (`trainer.rollouts.practice.training_tasks`); here it is told before the launch. A
+taskset that was never loaded into the database is left to the trainer.
 """
 
 from collections.abc import Iterator, Sequence

@@ -8,7 +8,6 @@ from typing import Any
 
 from django.db.models import Q
 
-from trainer.alarms import standing_alarms
 from trainer.events import (
     EVENT,
     Alarm,
@@ -25,6 +24,7 @@ from trainer.events import (
     TasksResting,
     TurnEnded,
 )
+from trainer.metrics.alarms import standing_alarms
 from webapp.rollouts.models import Group, Rollout, Turn
 from webapp.runs import models
 from webapp.runs.models import Run, RunEvaluation, Step

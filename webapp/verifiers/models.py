@@ -11,7 +11,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 
-from trainer.scores import VERIFIER_NAME
+from trainer.evaluations.scores import VERIFIER_NAME
 
 NAME = RegexValidator(
     rf"^{VERIFIER_NAME}$", "Letters, digits, dot, dash and underscore, a letter or digit first."

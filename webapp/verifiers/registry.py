@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer.scores import VERIFIER_FILE
+from trainer.evaluations.scores import VERIFIER_FILE
 from webapp.verifiers.models import NAME, Verifier, VerifierKind
 
 MAX_BYTES = 10 * 2**20

@@ -1,0 +1,1 @@
+"""Machines and processes: ranks, launchers, what a machine has, and children that never outlive their parent."""
