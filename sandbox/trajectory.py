@@ -1,6 +1,6 @@
 """The readable record of a rollout: what the agent said, did and saw. Light: standard library and pydantic only.
 
-Tokens live elsewhere (`trainer.batch`); a trajectory is text, for engineers who review it and for verifiers.
+Tokens live elsewhere (`trainer.grpo.batch`); a trajectory is text, for engineers who review it and for verifiers.
 """
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -263,7 +263,7 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
         "",
         f"Memory ({shape.num_parameters:,} parameters)",
         f"  trainer, {where}",
-        f"    weights        {_gib(trainer.engines.weights)} (float32{_describe_adapter(config, shape)})",
+        f"    weights        {_gib(trainer.weights)} (float32{_describe_adapter(config, shape)})",
         f"    gradients      {_gib(trainer.gradients)}",
         f"    AdamW          {_gib(trainer.optimizer)}",
         f"    activations    {_gib(trainer.activations)} (estimate)",
