@@ -90,11 +90,16 @@ def _step(event: StepEnded) -> dict[str, Any]:
 
 def pass_rewards(summary: dict[str, Any]) -> tuple[float, float]:
     """Mean train reward of the first and of the last whole pass over the training tasks."""
-    per_pass = -(-len(summary["tasks"]) // summary["tasks_per_step"])
-    return _reward(summary["steps"][:per_pass]), _reward(summary["steps"][-per_pass:])
+    length = steps_per_pass(summary)
+    return reward(summary["steps"][:length]), reward(summary["steps"][-length:])
 
 
-def _reward(steps: list[dict[str, Any]]) -> float:
+def steps_per_pass(summary: dict[str, Any]) -> int:
+    return -(-len(summary["tasks"]) // int(summary["tasks_per_step"]))
+
+
+def reward(steps: list[dict[str, Any]]) -> float:
+    """Mean over the steps' rollouts."""
     pairs = [step["metrics"]["reward/mean"] for step in steps]
     return float(sum(n for n, _ in pairs) / sum(d for _, d in pairs))
 
@@ -157,7 +162,7 @@ def main() -> None:
 @main.command()
 @click.argument("seeds", nargs=-1, type=int, required=True)
 def run(seeds: tuple[int, ...]) -> None:
-    """Train starter-cpu with each of SEEDS (about twenty minutes each) and summarise it."""
+    """Train starter-cpu with each of SEEDS (twenty minutes to an hour each) and summarise it."""
     for seed in seeds:
         run_dir = RUNS / f"starter_seed_{seed}"
         run_dir.mkdir(parents=True, exist_ok=True)

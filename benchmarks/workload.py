@@ -15,8 +15,8 @@ RECIPE = "starter-cpu"
 
 
 def make_workload(*, num_tasks: int, group_size: int, max_tokens: int) -> Workload:
-    """The recipe's first training tasks and its numbers; `max_tokens=0`: its limit of one turn."""
-    config = load_recipe(RECIPE)
+    """The recipe's first training tasks and its numbers, in the machine's type; `max_tokens=0`: its limit of one turn."""
+    config = load_recipe(RECIPE, {"model": {"dtype": "auto"}})
     tasks = training_tasks(load_taskset(config.tasks.taskset), config)[:num_tasks]
     chat, prompt = (
         Chat(AutoTokenizer.from_pretrained(config.model.path)),

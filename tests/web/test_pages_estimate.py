@@ -5,7 +5,7 @@ import pytest
 from trainer.recipes import load_recipe
 from webapp.runs.estimate import Pace, estimate, parameters_of
 
-EVERY_8 = {"evaluation": {"every_steps": 8}}
+EVERY_8 = {"num_steps": 16, "evaluation": {"every_steps": 8}}
 PACE = Pace(step_s=50.0, rollouts_per_step=64, num_steps=16)
 
 
@@ -30,7 +30,7 @@ def test_extra_groups_are_told_beside_the_rollouts_of_a_step():
 
 
 def test_time_scales_with_the_rollouts_of_a_step():
-    config = load_recipe("starter-cpu", {"rollout": {"group_size": 4}})
+    config = load_recipe("starter-cpu", {"num_steps": 16, "rollout": {"group_size": 4}})
     cost = estimate(config, heldout_tasks=0, pace=PACE)
     assert (cost.step_s, cost.seconds) == (25.0, 400.0)
 
