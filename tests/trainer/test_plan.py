@@ -45,7 +45,7 @@ def test_work_by_hand() -> None:
 
 
 def test_no_evaluation_and_no_taskset_are_counted_as_such() -> None:
-    config = load_recipe("starter-cpu", {"evaluation": {"every_steps": 0}})
+    config = load_recipe("starter-cpu", {"num_steps": 16, "evaluation": {"every_steps": 0}})
     work = count_work(config, Tasks(train=None, held_out=None))
     assert work.num_evaluations == 0
     assert work.rollouts_per_evaluation is None
