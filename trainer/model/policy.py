@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trainer.config import LoraConfig, ModelConfig, OptimizerConfig
 from trainer.grpo.batch import Row
 from trainer.model import attention
+from trainer.model.change import WeightChange
 from trainer.model.head import TokenScores, score_tokens
 from trainer.model.lora import LoraLinear, adapt, is_adapter, merge
 from trainer.model.norm import swap_norms
@@ -39,6 +40,8 @@ class Policy(nn.Module):
         self.dtype = dtype
         self.temperature = temperature
         self.world = world
+        self.change = WeightChange(model)
+        """Since the run's model, which `load_policy` reads before a checkpoint is put into it."""
 
     def scores(self, row: Row, *, entropy_grad: bool = False) -> TokenScores:
         """Log-probabilities and entropies of the row's loss tokens; gradients flow unless inside `torch.no_grad`."""
@@ -116,10 +119,12 @@ def spread(policy: Policy) -> Policy:
     model, world = policy.model, policy.world
     if world.size == 1:
         model.to(world.device)
+        policy.change = WeightChange(model)
         return policy
     state = {name: p.detach() for name, p in model.named_parameters()} if world.leads else None
     shard(policy, model.model.layers, policy.dtype, world)
     fill(model, state, world)
+    policy.change = WeightChange(model)
     return policy
 
 

@@ -105,6 +105,7 @@ def take_step(
             set_learning_rate(optimizer, rate)
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+    tally.add("weights/kept", *policy.change.kept(policy.dtype))
     shape = policy.model.config.to_dict()
     tally.include(speed_tally(shape, rows, config, watch.seconds, order.peak_flops))
     measured = with_effective_sample_size(merge(world.gather(tally)))
