@@ -139,7 +139,7 @@ def table(summaries: list[dict[str, Any]]) -> str:
         rows.append(
             f"| {s['seed']} | {first:.2f} | {last:.2f} | {before:.2f} | {after:.2f} "
             f"| {held_out.mean:+.2f} ({held_out.low:+.2f} to {held_out.high:+.2f}) | {seconds:.0f} | {tokens:,.0f} "
-            f"| {_gap(s):.4f} | {s['seconds'] / 60:.0f} |"
+            f"| {_gap(s):.2g} | {s['seconds'] / 60:.0f} |"
         )
     return "\n".join(rows) + "\n"
 
