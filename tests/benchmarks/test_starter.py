@@ -46,5 +46,5 @@ def test_bootstrap_resamples_tasks_not_rollouts() -> None:
 
 def test_table_has_a_row_a_seed() -> None:
     assert table([summary([0.1, 0.3, 0.5, 0.7])]).splitlines()[2] == (
-        "| 0 | 0.20 | 0.60 | 0.25 | 0.75 | +0.50 (+0.00 to +1.00) | 10 | 100 | 0.0040 | 10 |"
+        "| 0 | 0.20 | 0.60 | 0.25 | 0.75 | +0.50 (+0.00 to +1.00) | 10 | 100 | 0.004 | 10 |"
     )
