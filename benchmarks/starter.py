@@ -98,6 +98,11 @@ def steps_per_pass(summary: dict[str, Any]) -> int:
     return -(-len(summary["tasks"]) // int(summary["tasks_per_step"]))
 
 
+def mean_score(scores: dict[str, list[float]]) -> float:
+    """Over all attempts at all tasks."""
+    return fmean(score for attempts in scores.values() for score in attempts)
+
+
 def reward(steps: list[dict[str, Any]]) -> float:
     """Mean over the steps' rollouts."""
     pairs = [step["metrics"]["reward/mean"] for step in steps]
@@ -131,9 +136,7 @@ def table(summaries: list[dict[str, Any]]) -> str:
     for s in sorted(summaries, key=lambda s: int(s["seed"])):
         first, last = pass_rewards(s)
         held_out = paired_bootstrap(s["untrained"], s["trained"])
-        before, after = (
-            fmean(r for scores in s[k].values() for r in scores) for k in ("untrained", "trained")
-        )
+        before, after = mean_score(s["untrained"]), mean_score(s["trained"])
         seconds = fmean(step["seconds"] for step in s["steps"])
         tokens = fmean(step["metrics"]["perf/sampled_tokens_per_s"][0] for step in s["steps"])
         rows.append(

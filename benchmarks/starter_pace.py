@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from benchmarks.marked import put
-from benchmarks.starter import RESULTS, ROOT, reward, steps_per_pass
+from benchmarks.starter import RESULTS, ROOT, mean_score, reward, steps_per_pass
 
 GAIN = 0.2
 """Reward above the first pass that counts as learned."""
@@ -57,10 +57,7 @@ def pace_table(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> str
 
 def _row(name: str, summary: dict[str, Any]) -> str:
     steps, length = summary["steps"], steps_per_pass(summary)
-    untrained, trained = (
-        fmean(score for scores in summary[key].values() for score in scores)
-        for key in ("untrained", "trained")
-    )
+    untrained, trained = mean_score(summary["untrained"]), mean_score(summary["trained"])
     when = reached(summary)
     gained = (str(when.step), f"{when.seconds:.0f}") if when else ("not reached", "")
     return (

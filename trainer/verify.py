@@ -22,20 +22,15 @@ from typing import IO
 from uuid import UUID
 
 from sandbox.errors import TasksetError
-from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError
 from trainer.engines.generate import ContextFull, EngineUnavailable, GenerationTimeout
 from trainer.evaluations.config import parse_evaluation
-from trainer.evaluations.results import read_header, read_results, turns_of
 from trainer.evaluations.scores import VERIFIER_NAME, read_scores, scores_path
 from trainer.stop import STOPPED, stop_on_signals
-from trainer.verifiers.prompt import messages
+from trainer.verifiers.questions import questions
 from trainer.verifiers.verifier import EndpointVerifier, Verifier
 
 log = logging.getLogger("trainer.verify")
-
-CHARS_PER_TOKEN = 3
-"""Cautious: code has three to four characters a token."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,30 +85,6 @@ def appended(path: Path) -> Iterator[IO[str]]:
         path.write_bytes(data[: data.rfind(b"\n") + 1])
     with path.open("a") as lines:
         yield lines
-
-
-def questions(
-    eval_dir: Path, max_tokens: int, *, taskset: str = ""
-) -> dict[UUID, list[dict[str, str]]]:
-    """rollout -> the chat that asks about it, of every scored rollout, in `max_tokens` or about as many.
-
-    The tasks are the evaluation's own unless `taskset` names others. Raises ConfigError, TasksetError, FileNotFoundError.
-    """
-    config = parse_evaluation(read_header(eval_dir).started.config)
-    found = load_taskset(taskset or config.tasks.taskset)
-    tasks: Mapping[str, Task] = {task.task_id: task for task in found.tasks}
-    results = [result for result in read_results(eval_dir) if result.reward is not None]
-    if unknown := sorted({result.task for result in results} - tasks.keys()):
-        raise TasksetError(f"{unknown[0]}: not in the taskset; name it by --taskset")
-    return {
-        result.rollout: messages(
-            tasks[result.task].problem_statement,
-            [event.turn for event in turns],
-            result.patch.decode(errors="replace"),
-            max_chars=CHARS_PER_TOKEN * max_tokens,
-        )
-        for result, turns in turns_of(results)
-    }
 
 
 def open_verifier(options: argparse.Namespace) -> Verifier:

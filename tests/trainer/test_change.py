@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from tests.trainer.random_models import make_policy
+from trainer.config import LoraConfig
 from trainer.model.change import EVERY, WeightChange
+from trainer.model.lora import adapt
 
 HALF = 2.0**-8
 """Half the distance between bfloat16's numbers from 1 to 2: rounding takes less away."""
@@ -43,6 +46,12 @@ def test_weights_that_changed_otherwise_count_by_how_far() -> None:
         model.weight.add_(steps[:, None])
     kept, whole = watched.kept(torch.bfloat16)
     assert kept / whole == pytest.approx(2.0**2 / (2.0**2 + 0.25**2), rel=0.01)
+
+
+def test_nothing_is_said_of_a_model_with_an_adapter() -> None:
+    model = make_policy("llama").model
+    adapt(model, LoraConfig(rank=2), seed=0)
+    assert WeightChange(model).kept(torch.bfloat16) == (0.0, 0.0)
 
 
 def test_nothing_is_said_before_a_change() -> None:

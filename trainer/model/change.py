@@ -8,7 +8,7 @@ the trainer's weights have.
 import torch
 from torch import Tensor, nn
 
-from trainer.model.lora import is_adapter
+from trainer.model.lora import adapters
 from trainer.model.shards import local
 
 EVERY = 101
@@ -16,29 +16,26 @@ EVERY = 101
 
 
 class WeightChange:
-    """The change of a model's weights since this was made, by a sample of this rank's share of them."""
+    """The change of a model's weights since this was made, by a sample of this rank's share of them.
+
+    A model with an adapter has no sample: what the engine is given are merged weights, which are not here.
+    """
 
     def __init__(self, model: nn.Module) -> None:
-        named = list(model.named_parameters())
-        if any(is_adapter(name) for name, _ in named):
-            named = []  # the engine has them merged into weights that are not here
-        self._weights = [parameter for _, parameter in named]
-        self._beginnings = [_sampled(weight).clone() for weight in self._weights]
+        self._weights = [] if adapters(model) else list(model.parameters())
+        self._beginning = self._sample()
 
     def kept(self, dtype: torch.dtype) -> tuple[float, float]:
         """(change in `dtype` · change, change · change): their ratio is the share that is left along what was learned.
 
         1 in float32; (0, 0) before any change, and of a model with an adapter. Adds up over ranks.
         """
-        kept = whole = torch.zeros(())
-        for weight, beginning in zip(self._weights, self._beginnings, strict=True):
-            now = _sampled(weight)
-            change = (now - beginning).double()
-            rounded = now.to(dtype).double() - beginning.to(dtype).double()
-            kept = kept.to(change) + (rounded * change).sum()
-            whole = whole.to(change) + (change * change).sum()
-        return float(kept), float(whole)
+        now = self._sample()
+        change = (now - self._beginning).double()
+        rounded = now.to(dtype).double() - self._beginning.to(dtype).double()
+        return float(rounded @ change), float(change @ change)
 
-
-def _sampled(weight: Tensor) -> Tensor:
-    return local(weight.detach()).reshape(-1)[::EVERY]
+    def _sample(self) -> Tensor:
+        """[S], S about a hundredth of this rank's weights."""
+        parts = [local(weight.detach()).reshape(-1)[::EVERY] for weight in self._weights]
+        return torch.cat(parts) if parts else torch.empty(0)

@@ -119,11 +119,10 @@ def spread(policy: Policy) -> Policy:
     model, world = policy.model, policy.world
     if world.size == 1:
         model.to(world.device)
-        policy.change = WeightChange(model)
-        return policy
-    state = {name: p.detach() for name, p in model.named_parameters()} if world.leads else None
-    shard(policy, model.model.layers, policy.dtype, world)
-    fill(model, state, world)
+    else:
+        state = {name: p.detach() for name, p in model.named_parameters()} if world.leads else None
+        shard(policy, model.model.layers, policy.dtype, world)
+        fill(model, state, world)
     policy.change = WeightChange(model)
     return policy
 

@@ -1,4 +1,4 @@
-"""What a verifier learns from: the scored rollouts of evaluations as `trainer.verify` asks about them, each with its reward.
+"""What a verifier learns from: the scored rollouts of evaluations as a verifier is asked about them, each with its reward.
 
 A share of the tasks is held out, chosen by a hash of their names, so that whatever evaluations are taken together a task is
 never in both parts.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainer.config import ConfigError
 from trainer.evaluations.results import read_results
-from trainer.verify import questions
+from trainer.verifiers.questions import questions
 
 
 @dataclass(frozen=True, kw_only=True)
