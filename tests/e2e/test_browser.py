@@ -7,6 +7,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
+from trainer.recipes import load_recipe
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SLOW_MS = 60_000
 REWARD_POINTS = "document.querySelector('[data-figure=reward]').data?.[0].x.length ?? 0"
@@ -46,7 +48,9 @@ def test_a_session_from_the_link_to_the_stop(page: Page, studio_link: str):
 def launch(page: Page) -> None:
     """From the form, an impossible value corrected on the way."""
     page.get_by_role("link", name="Start the first run").click()
-    expect(page.locator("#estimate")).to_contain_text("1,024")
+    usual = load_recipe("starter-cpu")
+    rollouts = usual.num_steps * usual.tasks.tasks_per_step * usual.rollout.group_size
+    expect(page.locator("#estimate")).to_contain_text(f"{rollouts:,}")
     page.locator('[name="rollout.group_size"]').fill("1")
     expect(page.locator("#estimate")).to_contain_text("needs at least 2")
     page.locator('[name="rollout.group_size"]').fill("4")
