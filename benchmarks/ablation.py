@@ -79,8 +79,8 @@ def run_cell(cell: str, seed: int, *, overrides: dict[str, Any], runs: Path, res
 
 
 def cell_config(cell: str, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
-    """What a cell lays over the recipe: evaluated before the first and after the last step, a checkpoint after each."""
-    evaluation = {"every_steps": overrides.get("num_steps", STEPS)}
+    """What a cell lays over the recipe: evaluated after the last step alone, for cells are compared with each other."""
+    evaluation = {"every_steps": overrides.get("num_steps", STEPS), "untrained": False}
     own = {
         "seed": seed,
         "num_steps": STEPS,

@@ -46,14 +46,18 @@ class Interval(NamedTuple):
 
 
 def summarise_run(run_dir: Path) -> dict[str, Any]:
-    """What a finished run's events say. Raises ValueError when it made fewer than two evaluations."""
+    """What a finished run's events say. Raises ValueError where the evaluation after its last step is missing.
+
+    `untrained` is empty for a run that did not evaluate the untrained policy.
+    """
     events = [event for _, event in read_events(run_dir / EVENTS_FILE)]
     started = next(event for event in events if isinstance(event, Started))
     steps = counted_steps(events)
-    evaluations = [event for event in events if isinstance(event, Evaluated)]
-    if len(evaluations) < 2:
+    scores = {event.step: event.scores for event in events if isinstance(event, Evaluated)}
+    last = started.config["num_steps"]
+    if last not in scores:
         raise ValueError(
-            f"{run_dir}: {len(evaluations)} evaluations; the run must end before it is summarised"
+            f"{run_dir}: no evaluation after step {last}; the run must end before it is summarised"
         )
     host = {key: started.host[key] for key in ("cores", "memory_mib", "gpus")}
     return {
@@ -65,8 +69,8 @@ def summarise_run(run_dir: Path) -> dict[str, Any]:
         "tasks": started.tasks,
         "tasks_per_step": started.config["tasks"]["tasks_per_step"],
         "steps": [_step(event) for event in steps],
-        "untrained": evaluations[0].scores,
-        "trained": evaluations[-1].scores,
+        "untrained": scores.get(0, {}),
+        "trained": scores[last],
         "seconds": (events[-1].time - started.time).total_seconds(),
     }
 

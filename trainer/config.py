@@ -227,13 +227,21 @@ class EvaluationConfig(Section):
     """The held-out evaluation."""
 
     every_steps: NonNegative = 0
-    """Steps between evaluations, one before the first step included; 0 means never (DeepSWE: 10)."""
+    """Steps between evaluations, with one after the last step; 0 means never (DeepSWE: 10)."""
+    untrained: bool = True
+    """One of the untrained policy too, which later ones are compared with. Off where its solve rate is known."""
     difficulties: list[Difficulty] = []
     """Bands of the held-out split; empty means all."""
     limit: NonNegative = 0
     """At most this many tasks; 0 means all."""
     group_size: Positive = 1
     """Rollouts a task."""
+
+    def count(self, num_steps: int) -> int:
+        """How many a run of so many steps makes."""
+        if not self.every_steps:
+            return 0
+        return self.untrained + -(-num_steps // self.every_steps)
 
 
 class CheckpointConfig(Section):

@@ -107,7 +107,7 @@ def count_tasks(config: TrainConfig) -> Tasks:
 def count_work(config: TrainConfig, tasks: Tasks) -> Work:
     per_step = config.tasks.tasks_per_step * config.rollout.group_size
     extra = config.tasks.max_extra_groups * config.rollout.group_size
-    evaluations = _num_evaluations(config)
+    evaluations = config.evaluation.count(config.num_steps)
     per_evaluation = (
         None if tasks.held_out is None else tasks.held_out * config.evaluation.group_size
     )
@@ -118,14 +118,6 @@ def count_work(config: TrainConfig, tasks: Tasks) -> Work:
         rollouts_per_evaluation=per_evaluation,
         num_rollouts=config.num_steps * (per_step + extra) + evaluations * (per_evaluation or 0),
     )
-
-
-def _num_evaluations(config: TrainConfig) -> int:
-    """One of the untrained policy, one every so many steps, one at the last step."""
-    every = config.evaluation.every_steps
-    if not every:
-        return 0
-    return 1 + config.num_steps // every + bool(config.num_steps % every)
 
 
 def plan_memory(shape: ModelShape, config: TrainConfig) -> Memory:

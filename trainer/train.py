@@ -263,8 +263,9 @@ class Training:
             self.equipment.sync.push(self.progress.policy_version)
 
     def _compare(self) -> None:
-        """Evaluate the untrained policy, which later evaluations are compared with, where that was not done."""
-        if self.practice.held_out and not self.progress.compared:
+        """Evaluate the untrained policy, which later evaluations are compared with, where that is wanted and not done."""
+        wanted = self.config.evaluation.untrained and not self.progress.compared
+        if self.practice.held_out and wanted:
             self._evaluate(Progress())
         self.progress = self.progress._replace(compared=True)
 

@@ -44,6 +44,15 @@ def test_work_by_hand() -> None:
     assert work.num_rollouts == 10 * 12 + 4 * 10
 
 
+@pytest.mark.parametrize(("untrained", "made"), [(True, 4), (False, 3)])
+def test_the_untrained_policy_need_not_be_evaluated(untrained: bool, made: int) -> None:
+    changes = {"num_steps": 10, "evaluation": {"every_steps": 4, "untrained": untrained}}
+    assert (
+        count_work(load_recipe("starter-cpu", changes), Tasks(train=16, held_out=5)).num_evaluations
+        == made
+    )
+
+
 def test_no_evaluation_and_no_taskset_are_counted_as_such() -> None:
     config = load_recipe("starter-cpu", {"num_steps": 16, "evaluation": {"every_steps": 0}})
     work = count_work(config, Tasks(train=None, held_out=None))

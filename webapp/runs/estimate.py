@@ -61,7 +61,7 @@ def estimate(config: TrainConfig, *, heldout_tasks: int, pace: Pace | None) -> E
     measured.
     """
     per_step = config.tasks.tasks_per_step * config.rollout.group_size
-    evaluations = _num_evaluations(config)
+    evaluations = config.evaluation.count(config.num_steps)
     limit = config.evaluation.limit
     tasks = min(limit, heldout_tasks) if limit else heldout_tasks
     evaluation_rollouts = evaluations * tasks * config.evaluation.group_size
@@ -95,12 +95,6 @@ def parameters_of(model: str) -> float | None:
     if not found:
         return None
     return float(found[1]) * (1e9 if found[2] == "b" else 1e6)
-
-
-def _num_evaluations(config: TrainConfig) -> int:
-    """One before the first step, then one every `every_steps`."""
-    every = config.evaluation.every_steps
-    return 1 + config.num_steps // every if every else 0
 
 
 def _num_checkpoints(config: TrainConfig) -> int:

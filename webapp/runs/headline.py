@@ -20,7 +20,7 @@ class Headline:
     """Against the first step."""
     heldout: float | None
     heldout_change: float | None
-    """Newest held-out evaluation against the first."""
+    """Newest held-out evaluation against that of the untrained policy."""
     step_s: float | None
     """Median seconds of the newest steps."""
     left_s: float | None
@@ -31,13 +31,14 @@ def headline(run: Run, steps: Sequence[Step], evaluations: Sequence[RunEvaluatio
     """`steps` and `evaluations` are those that count, oldest first."""
     rewards = [value for row in steps if (value := row.metric("reward/mean")) is not None]
     heldout = [row.mean_reward for row in evaluations]
+    compared = len(heldout) > 1 and evaluations[0].step == 0
     step_s = median(row.seconds for row in steps[-PACE_STEPS:]) if steps else None
     left = (run.num_steps - run.current_step) * step_s if step_s and run.is_live else None
     return Headline(
         reward=rewards[-1] if rewards else None,
         change=rewards[-1] - rewards[0] if len(rewards) > 1 else None,
         heldout=heldout[-1] if heldout else None,
-        heldout_change=heldout[-1] - heldout[0] if len(heldout) > 1 else None,
+        heldout_change=heldout[-1] - heldout[0] if compared else None,
         step_s=step_s,
         left_s=left,
     )
