@@ -20,10 +20,10 @@ demo: setup ## train the starter model and watch it learn in a browser
 dev: setup ## web server and workers on this machine
 	@$(BIN)/python manage.py studio $(ARGS)
 
-test: ## everything that must hold: lint, then all tests
+test: ## everything that must hold: lint, then all tests, on two workers
 	@scripts/setup.sh --tests
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 docker-test: ## the tests that need Docker, on an engine of their own
 	@scripts/setup.sh --tests
