@@ -18,7 +18,7 @@ import tomli_w
 
 from sandbox.records import STATE, read_records
 from trainer.config import CONFIG_FILE, TrainConfig
-from trainer.engines.weights import SHARED_MEMORY, remove_abandoned
+from trainer.engines.weights import PREFIX, SHARED_MEMORY
 from trainer.events import (
     EVENTS_FILE,
     AnyEvent,
@@ -103,7 +103,8 @@ class Run:
     def left_behind(self) -> list[str]:
         """Processes, sandboxes and weights that outlived the trainer."""
         sandboxes = [r.id for _, r in read_records(STATE) if r.labels.run == self.run_id()]
-        return self.processes() + sandboxes + list(map(str, remove_abandoned(SHARED_MEMORY)))
+        weights = map(str, SHARED_MEMORY.glob(f"{PREFIX}{self.run_id()}-*"))
+        return [*self.processes(), *sandboxes, *weights]
 
 
 def write_config(config: TrainConfig, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 The vLLM server is the real one, on the tiny model; it takes half a minute to start and is shared by the module.
 """
 
+import fcntl
 import importlib.util
 import os
 import signal
@@ -270,10 +271,32 @@ def test_weights_of_a_dead_trainer_are_removed_and_those_of_a_living_one_kept(
     config = run_config()
     policy = load_policy(config.model, temperature=1.0)
     with closing(TransformersEngine(config)) as engine:
-        with closing(FileSync(policy, engine, torch.float32, base=tmp_path)) as sync:
+        with closing(FileSync(policy, engine, torch.float32, owner="me", base=tmp_path)) as sync:
             sync.push(1)
             (living,) = tmp_path.iterdir()
-            assert living != abandoned.parent
+            assert living.name.startswith(f"{PREFIX}me-")
             assert remove_abandoned(tmp_path) == []
             assert (living / "version_1" / "model.safetensors").is_file()
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_trainer_removes_before_it_is_locked_is_made_anew(
+    run_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, removed = fcntl.flock, []
+
+    def removed_once(descriptor: int, operation: int) -> None:
+        if not removed:
+            (folder,) = tmp_path.iterdir()
+            removed.append(folder)
+            folder.rmdir()
+        lock(descriptor, operation)
+
+    config = run_config()
+    policy = load_policy(config.model, temperature=1.0)
+    with closing(TransformersEngine(config)) as engine:
+        monkeypatch.setattr(fcntl, "flock", removed_once)
+        with closing(FileSync(policy, engine, torch.float32, base=tmp_path)):
+            assert removed
+            assert remove_abandoned(tmp_path) == []
+            assert len(list(tmp_path.iterdir())) == 1

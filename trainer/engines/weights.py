@@ -33,15 +33,21 @@ class GatherWeights:
 
 class FileSync:
     def __init__(
-        self, policy: Policy, engine: Engine, dtype: torch.dtype, base: Path | None = None
+        self,
+        policy: Policy,
+        engine: Engine,
+        dtype: torch.dtype,
+        *,
+        owner: str = "",
+        base: Path | None = None,
     ) -> None:
-        """`dtype` is the engine's; `base` holds the folder, memory-backed disk unless told otherwise."""
+        """`dtype` is the engine's; `owner` stands in the folder's name; `base` holds the folder, memory-backed disk unless
+        told otherwise.
+        """
         self._policy, self._engine, self._dtype = policy, engine, dtype
         base = base or (SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir()))
         remove_abandoned(base)
-        self._root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-        self._lock = os.open(self._root, os.O_RDONLY)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._root, self._lock = _locked_folder(base, owner)
         self._current: Path | None = None
 
     def push(self, policy_version: int) -> None:
@@ -78,14 +84,31 @@ class WeightSync(Protocol):
 
 
 def start_sync(
-    kind: Literal["files", "nccl"], policy: Policy, engine: Engine, dtype: torch.dtype
+    kind: Literal["files", "nccl"],
+    policy: Policy,
+    engine: Engine,
+    dtype: torch.dtype,
+    *,
+    owner: str = "",
 ) -> WeightSync:
-    """`kind` as `engine.weight_sync` has it."""
+    """`kind` as `engine.weight_sync` has it; `owner` for people who look at what lies on memory-backed disk."""
     if kind == "nccl":
         from trainer.engines.nccl_sync import NcclSync
 
         return NcclSync(policy, engine, dtype)
-    return FileSync(policy, engine, dtype)
+    return FileSync(policy, engine, dtype, owner=owner)
+
+
+def _locked_folder(base: Path, owner: str) -> tuple[Path, int]:
+    """A new one, and its lock's descriptor. Until it is locked, another trainer may take it for abandoned and remove it."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{owner}-", dir=base))
+        with suppress(FileNotFoundError):
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock).st_nlink:
+                return folder, lock
+            os.close(lock)
 
 
 def remove_abandoned(base: Path) -> list[Path]:

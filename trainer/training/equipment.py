@@ -61,7 +61,7 @@ def equipped(
         resources.callback(engine.close)
         policy, optimizer, reference, progress = loading.result()
         dtype = compute_dtype(config.model)
-        sync = start_sync(config.engine.weight_sync, policy, engine, dtype)
+        sync = start_sync(config.engine.weight_sync, policy, engine, dtype, owner=str(run))
         resources.callback(sync.close)
         yield Equipment(
             policy=policy,
