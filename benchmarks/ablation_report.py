@@ -16,7 +16,9 @@ from benchmarks.starter import RESAMPLES, Interval, pass_rewards
 
 ALL_SEVEN = "all seven parts"
 Summary = dict[str, Any]
-WIDTH, ROW, LEFT, RIGHT, TOP = 720, 30, 190, 120, 34
+FEWEST_SEEDS = 3
+"""For a verdict: an interval over fewer holds the spread of the tasks, and hardly that between runs."""
+WIDTH, ROW, LEFT, RIGHT, TOP = 720, 30, 190, 160, 34
 """Of the plot, in pixels."""
 
 
@@ -30,11 +32,15 @@ class Row(NamedTuple):
     """Held-out solve rate after training."""
     difference: Interval | None
     """To the cell with all seven parts over the seeds that both have; None for that cell, and while either is missing."""
+    shared_seeds: int = 0
+    """How many those are."""
 
     @property
     def verdict(self) -> str:
         if self.difference is None:
             return "" if self.seeds and self.cell == ALL_SEVEN else "not measured yet"
+        if self.shared_seeds < FEWEST_SEEDS:
+            return f"{self.shared_seeds} of {FEWEST_SEEDS} seeds: too few to tell"
         if self.difference.low > 0:
             return "better without"
         return "worse without" if self.difference.high < 0 else "no difference seen"
@@ -63,6 +69,7 @@ def _row(cell: str, runs: dict[int, Summary], reference: dict[int, Summary]) -> 
         last_pass=fmean(last for _, last in passes) if passes else None,
         trained=fmean(trained) if trained else None,
         difference=difference,
+        shared_seeds=len(shared),
     )
 
 
@@ -141,7 +148,9 @@ def plot(summaries: Sequence[Summary], cells: Sequence[str]) -> str:
             f'<line x1="{x(low):.1f}" y1="{y}" x2="{x(high):.1f}" y2="{y}" stroke="#4542cf" stroke-width="2"/>'
         )
         marks.append(f'<circle cx="{x(mean):.1f}" cy="{y}" r="4.5" fill="#4542cf"/>')
-        marks.append(_text(WIDTH - RIGHT + 14, y + 4, f"{mean:+.2f}"))
+        few = row.shared_seeds < FEWEST_SEEDS
+        note = f" ({row.shared_seeds} of {FEWEST_SEEDS} seeds)" if few else ""
+        marks.append(_text(WIDTH - RIGHT + 14, y + 4, f"{mean:+.2f}{note}"))
     title = "Held-out solve rate beside all seven parts of GRPO++, with 95 % intervals"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}" '

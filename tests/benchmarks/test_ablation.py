@@ -78,6 +78,12 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     assert row.difference == pytest.approx((0.2, 0.2, 0.2))
 
 
+def test_with_fewer_than_three_seeds_there_is_no_verdict() -> None:
+    summaries = [s for seed in (0, 1) for s in both(seed, "KL penalty", 0.2)]
+    seven, row = rows(summaries, [ALL_SEVEN, "KL penalty"])
+    assert (seven.verdict, row.verdict) == ("", "2 of 3 seeds: too few to tell")
+
+
 def test_what_is_not_measured_says_so() -> None:
     lines = table([], list(CELLS)).splitlines()[2:]
     assert lines == [f"| {cell} | – | – | – | – | – | not measured yet |" for cell in CELLS]
