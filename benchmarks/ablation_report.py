@@ -32,15 +32,21 @@ class Row(NamedTuple):
     """Held-out solve rate after training."""
     difference: Interval | None
     """To the cell with all seven parts over the seeds that both have; None for that cell, and while either is missing."""
-    shared_seeds: int = 0
+    shared_seeds: int
     """How many those are."""
+
+    @property
+    def shortage(self) -> str:
+        """Of seeds for a verdict; empty where there are enough."""
+        few = self.shared_seeds < FEWEST_SEEDS
+        return f"{self.shared_seeds} of {FEWEST_SEEDS} seeds" if few else ""
 
     @property
     def verdict(self) -> str:
         if self.difference is None:
             return "" if self.seeds and self.cell == ALL_SEVEN else "not measured yet"
-        if self.shared_seeds < FEWEST_SEEDS:
-            return f"{self.shared_seeds} of {FEWEST_SEEDS} seeds: too few to tell"
+        if self.shortage:
+            return f"{self.shortage}: too few to tell"
         if self.difference.low > 0:
             return "better without"
         return "worse without" if self.difference.high < 0 else "no difference seen"
@@ -148,8 +154,7 @@ def plot(summaries: Sequence[Summary], cells: Sequence[str]) -> str:
             f'<line x1="{x(low):.1f}" y1="{y}" x2="{x(high):.1f}" y2="{y}" stroke="#4542cf" stroke-width="2"/>'
         )
         marks.append(f'<circle cx="{x(mean):.1f}" cy="{y}" r="4.5" fill="#4542cf"/>')
-        few = row.shared_seeds < FEWEST_SEEDS
-        note = f" ({row.shared_seeds} of {FEWEST_SEEDS} seeds)" if few else ""
+        note = f" ({row.shortage})" if row.shortage else ""
         marks.append(_text(WIDTH - RIGHT + 14, y + 4, f"{mean:+.2f}{note}"))
     title = "Held-out solve rate beside all seven parts of GRPO++, with 95 % intervals"
     return (

@@ -199,6 +199,10 @@ def write_table() -> None:
 def _write(run_dir: Path) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     summary = summarise_run(run_dir)
+    if not summary["untrained"]:
+        raise click.ClickException(
+            f"{run_dir}: evaluation.untrained = false: the table compares with the untrained policy; train with it on"
+        )
     path = RESULTS / f"starter_seed_{summary['seed']}.json"
     path.write_text(json.dumps(summary, indent=1) + "\n")
     first, last = pass_rewards(summary)

@@ -1,7 +1,11 @@
 """The README's table of starter runs: passes, the paired bootstrap, and the marks it is written between."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import starter
 from benchmarks.starter import paired_bootstrap, pass_rewards, table
 
 
@@ -48,3 +52,15 @@ def test_table_has_a_row_a_seed() -> None:
     assert table([summary([0.1, 0.3, 0.5, 0.7])]).splitlines()[2] == (
         "| 0 | 0.20 | 0.60 | 0.25 | 0.75 | +0.50 (+0.00 to +1.00) | 10 | 100 | 0.004 | 10 |"
     )
+
+
+def test_a_run_that_did_not_evaluate_the_untrained_policy_is_refused_for_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = summary([0.1, 0.3]) | {"untrained": {}}
+    monkeypatch.setattr(starter, "summarise_run", lambda _: told)
+    monkeypatch.setattr(starter, "RESULTS", tmp_path / "results")
+    ran = CliRunner().invoke(starter.main, ["summarise", str(tmp_path)])
+    assert ran.exit_code == 1
+    assert "evaluation.untrained = false" in ran.output
+    assert not list(tmp_path.glob("results/*"))

@@ -45,6 +45,12 @@ def test_disk_holds_the_kept_checkpoints_with_optimizer_state():
     assert 2 * cost.checkpoint_gib < cost.disk_gib < 2 * cost.checkpoint_gib + 0.1
 
 
+def test_disk_holds_the_checkpoint_after_the_last_step_too():
+    config = load_recipe("starter-cpu", {"num_steps": 10, "checkpoint": {"every_steps": 8}})
+    cost = estimate(config, heldout_tasks=0, pace=None)
+    assert cost.disk_gib > 2 * cost.checkpoint_gib
+
+
 def test_disk_is_unknown_for_a_model_whose_name_has_no_size():
     config = load_recipe("starter-cpu", {"model": {"path": "/models/mine"}})
     assert estimate(config, heldout_tasks=16, pace=None).disk_gib is None

@@ -98,5 +98,6 @@ def parameters_of(model: str) -> float | None:
 
 
 def _num_checkpoints(config: TrainConfig) -> int:
+    """One every so many steps, and one after the last step or at a stop."""
     every = config.checkpoint.every_steps
-    return max(1, config.num_steps // every) if every else 1
+    return -(-config.num_steps // every) if every else 1
