@@ -18,7 +18,7 @@ from uuid import uuid4
 from benchmarks.episodes import COMMANDS, EXPECTED, FILES, TESTS, Measured
 from sandbox.base import Backend, SandboxLabels, load_backend
 from sandbox.environment import Environment, grade
-from sandbox.kubernetes import KubernetesBackend
+from sandbox.kubernetes.backend import KubernetesBackend
 from sandbox.limits import Limits
 from sandbox.pool import Pool
 from sandbox.rootfs import COMPOSED_IMAGE

@@ -185,9 +185,9 @@ class Backend(Protocol):
 
 
 BACKENDS: dict[str, str] = {
-    "bubblewrap": "sandbox.bubblewrap:BubblewrapBackend",
-    "docker": "sandbox.docker:DockerBackend",
-    "kubernetes": "sandbox.kubernetes:KubernetesBackend",
+    "bubblewrap": "sandbox.bubblewrap.backend:BubblewrapBackend",
+    "docker": "sandbox.docker.backend:DockerBackend",
+    "kubernetes": "sandbox.kubernetes.backend:KubernetesBackend",
 }
 
 

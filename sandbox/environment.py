@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sandbox.actions import parse
 from sandbox.base import Backend, ExecResult, Sandbox, SandboxLabels, SandboxSpec
 from sandbox.errors import OUTCOME_OF_END, Outcome, SandboxGone
-from sandbox.grading import Grade, GradeCache, grade
+from sandbox.grading.grade import Grade, GradeCache, grade
 from sandbox.limits import Limits, spec_of
 from sandbox.observations import FINISHED, error_observation, observation
 from sandbox.suspicion import suspicions

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sandbox.errors import SandboxUnavailable
-from sandbox.kubernetes_api import Api, ApiError, Json
-from sandbox.kubernetes_options import KubernetesOptions
-from sandbox.kubernetes_pod import PREFIX
-from sandbox.kubernetes_reap import delete
-from sandbox.kubernetes_status import image_problem
+from sandbox.kubernetes.api import Api, ApiError, Json
+from sandbox.kubernetes.options import KubernetesOptions
+from sandbox.kubernetes.pod import PREFIX
+from sandbox.kubernetes.reap import delete
+from sandbox.kubernetes.status import image_problem
 
 _GROUP = "apis/apps/v1"
 _POLL_S = 1.0

@@ -1,9 +1,5 @@
 """Remove what sandboxes left behind: `python -m sandbox.reap` asks every backend that this machine
-can reach for those whose holder is dead or whose lease has run out.
-
-How bubblewrap's are found is here: it reads the locks of their records, never guesses by process id,
-and namespaces and files need no reaping, since they die with their holder. How an engine's are found
-is that backend's own affair.
+can reach for those whose holder is dead or whose lease has run out. How they are found is each backend's own affair.
 
 Prints one JSON object; with --list also what there is afterwards, by backend. Exit code 0, or 1 when something could
 not be removed.
@@ -12,52 +8,15 @@ not be removed.
 import argparse
 import json
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from sandbox.base import BACKENDS, ReapReport
-from sandbox.cgroups import Group
+from sandbox.base import BACKENDS
+from sandbox.bubblewrap.records import STATE
 from sandbox.deployment import configured_backend
 from sandbox.errors import SandboxUnavailable
-from sandbox.records import STATE, Record, claim, read_records, remove_torn
-
-
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-def reap_records(state: Path, *, run: str | None, held: Mapping[str, _Closable]) -> ReapReport:
-    """Remove the sandboxes recorded in `state` that nobody may keep; `held` are those of the
-    calling process.
-    """
-    remove_torn(state)
-    examined, removed, errors = 0, [], []
-    for path, record in read_records(state):
-        examined += 1
-        try:
-            if _reap_one(path, record, run, held.get(record.id)):
-                removed.append(record.id)
-        except OSError as error:
-            errors.append(f"sandbox {record.id}: {error}")
-    return ReapReport(examined=examined, removed=tuple(removed), errors=tuple(errors))
-
-
-def _reap_one(path: Path, record: Record, run: str | None, own: _Closable | None) -> bool:
-    wanted = record.labels.run == run if run is not None else record.labels.expires < time.time()
-    if own is not None:
-        if wanted:
-            own.close()
-        return wanted
-    with claim(path) as orphaned:
-        if orphaned or wanted:
-            path.unlink(missing_ok=True)
-            if record.group_folders:
-                folders = {c: Path(f) for c, f in record.group_folders.items()}
-                Group(version=record.group_version, folders=folders).remove()
-        return orphaned or wanted
 
 
 def main(argv: Sequence[str] | None = None) -> int:

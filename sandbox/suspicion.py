@@ -1,6 +1,6 @@
 """What an agent's commands say about its intentions, for whoever reads its rollout. Advice only: no reward depends on it.
 
-Matches text that the agent wrote, so it can be fooled both ways; what a reward rests on is `sandbox.verdict`.
+Matches text that the agent wrote, so it can be fooled both ways; what a reward rests on is `sandbox.grading.verdict`.
 """
 
 import re

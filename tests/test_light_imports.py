@@ -22,7 +22,7 @@ LIGHT = (
     "trainer.evaluations.summary",
     "trainer.evaluations.counts",
     "sandbox.available",
-    "sandbox.counts",
+    "sandbox.grading.counts",
     "sandbox.event_log",
     "sandbox.events",
     "sandbox.task",

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sandbox.errors import SandboxError
-from sandbox.kubernetes_api import Api, ApiError
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.api import Api, ApiError
+from sandbox.kubernetes.options import KubernetesOptions
 from trainer.config import CONFIG_FILE, ConfigError, load_config
 from trainer.nodes.ending import EXIT_RANK_LOST, die_by, last_word
 from trainer.nodes.kubernetes_pods import CONTAINER, RUN_LABEL, Json, TrainingPods, read_template

@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 from sandbox.base import BACKENDS, Backend, SandboxLabels
 from sandbox.deployment import configured_backend
 from sandbox.errors import TasksetError
-from sandbox.grading import Grade, GradeCache
+from sandbox.grading.grade import Grade, GradeCache
 from sandbox.pool import Pool
 from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError

@@ -27,10 +27,10 @@ from uuid import UUID, uuid4
 import tomli_w
 
 from sandbox.base import BACKENDS, Backend, SandboxLabels
-from sandbox.counts import Counts
 from sandbox.deployment import configured_backend
 from sandbox.errors import Outcome, TasksetError
-from sandbox.open_tests import Before, OpenTests
+from sandbox.grading.counts import Counts
+from sandbox.grading.open_tests import Before, OpenTests
 from sandbox.pool import Pool
 from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError

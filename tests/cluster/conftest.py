@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from sandbox.base import Sandbox, SandboxLabels, SandboxSpec
-from sandbox.kubernetes import KubernetesBackend
-from sandbox.kubernetes_api import Api
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.backend import KubernetesBackend
+from sandbox.kubernetes.options import KubernetesOptions
 from sandbox.rootfs import COMPOSED_IMAGE
 from tests.cluster.live import Node, Pods, wait_until
 

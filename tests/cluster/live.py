@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from sandbox.kubernetes_api import Api
-from sandbox.kubernetes_pod import PREFIX
+from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.pod import PREFIX
 from tests.cluster.containerd import Container, Containerd
 from tests.docker_engine import shims_of
 

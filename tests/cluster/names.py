@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sandbox.kubernetes_api import Api, ApiError
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.api import Api, ApiError
+from sandbox.kubernetes.options import KubernetesOptions
 
 PORT = 53
 DOMAIN = ["svc", "cluster", "local"]

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from sandbox.kubernetes_api import Api
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.options import KubernetesOptions
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COLLECTIONS = {

@@ -147,7 +147,7 @@ class Cluster:
         """The seccomp profile of Docker's sandboxes, where the kubelet looks for profiles."""
         path = self.folder / "kubelet" / "seccomp" / "deepswe.json"
         path.parent.mkdir(parents=True)
-        code = "from sandbox.docker_seccomp import profile; print(profile())"
+        code = "from sandbox.docker.seccomp import profile; print(profile())"
         path.write_bytes(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT))
 
     def _controllers(self) -> list[Path]:

@@ -22,7 +22,7 @@ from sandbox.errors import (
     SandboxUnavailable,
     outcome_of,
 )
-from sandbox.kubernetes import KubernetesBackend
+from sandbox.kubernetes.backend import KubernetesBackend
 from tests.cluster.containerd import Container
 from tests.cluster.cutting_proxy import CuttingProxy
 from tests.cluster.live import Node, Pods

@@ -9,9 +9,9 @@ import pytest
 
 from sandbox.base import Sandbox, SandboxSpec
 from sandbox.errors import SandboxUnavailable
-from sandbox.kubernetes import KubernetesBackend
-from sandbox.kubernetes_api import Api
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.backend import KubernetesBackend
+from sandbox.kubernetes.options import KubernetesOptions
 from tests.cluster.live import Node
 
 pytestmark = pytest.mark.k8s

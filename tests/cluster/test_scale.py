@@ -20,13 +20,14 @@ import pytest
 
 from sandbox.base import ReapReport, SandboxSpec
 from sandbox.errors import SandboxUnavailable
-from sandbox.kubernetes import KubernetesBackend, KubernetesSandbox
-from sandbox.kubernetes_api import Api
-from sandbox.kubernetes_command import PodCommands
-from sandbox.kubernetes_options import KubernetesOptions
-from sandbox.kubernetes_pod import PREFIX, pod, run_object
-from sandbox.kubernetes_reap import reap_pods
-from sandbox.kubernetes_watch import PodWatch
+from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.backend import KubernetesBackend
+from sandbox.kubernetes.command import PodCommands
+from sandbox.kubernetes.options import KubernetesOptions
+from sandbox.kubernetes.pod import PREFIX, pod_body, run_object
+from sandbox.kubernetes.reap import reap_pods
+from sandbox.kubernetes.sandbox import KubernetesSandbox
+from sandbox.kubernetes.watch import PodWatch
 from sandbox.labels import LABEL
 from sandbox.pool import STARTS_PER_CORE, Pool
 from sandbox.snapshot import Base
@@ -65,7 +66,7 @@ class NeverRun:
     def create(self, spec: SandboxSpec) -> KubernetesSandbox:
         self._count(1)
         name = f"sandbox-{secrets.token_hex(8)}"
-        body = pod(name, spec, self.options, backend=self.id, owner_uid=self._owner_uid)
+        body = pod_body(name, spec, self.options, backend=self.id, owner_uid=self._owner_uid)
         self.watch.expect(name)
         self.api.call("POST", self.api.path("pods"), body=body)
         self._count(-1)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import tomli_w
 
-from sandbox.kubernetes_api import Api, ApiError
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.api import Api, ApiError
+from sandbox.kubernetes.options import KubernetesOptions
 from sandbox.load import main as load
 from sandbox.task import load_taskset
 from tests.cluster.live import Pods, wait_until

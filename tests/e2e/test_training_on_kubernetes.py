@@ -17,8 +17,8 @@ import yaml
 from playwright.sync_api import Browser, Page, expect
 from safetensors.torch import load_file
 
-from sandbox.kubernetes_api import Api
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.options import KubernetesOptions
 from sandbox.rootfs import COMPOSED_IMAGE
 from tests.cluster.conftest import node, started_node
 from tests.cluster.live import Node, Pods, wait_until

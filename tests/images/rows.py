@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sandbox.summary import r2e_name, read_summary
+from sandbox.grading.summary import r2e_name, read_summary
 from tests.images.history import Fix, git, names, play
 
 PUBLISHED = Path(__file__).parent / "published"

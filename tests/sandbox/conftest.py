@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sandbox.base import Backend, Sandbox, SandboxLabels, SandboxSpec, load_backend
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.errors import SandboxUnavailable
 from sandbox.limits import Limits
 from sandbox.rootfs import COMPOSED_IMAGE

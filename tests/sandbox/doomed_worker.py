@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from sandbox.base import Backend, SandboxLabels, load_backend
-from sandbox.grading import grade
+from sandbox.grading.grade import grade
 from sandbox.limits import Limits, spec_of
 from sandbox.rootfs import COMPOSED_IMAGE
 from sandbox.task import Task

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from sandbox.kubernetes_api import Api
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.options import KubernetesOptions
 
 Answer = tuple[int, list[dict[str, Any]]]
 

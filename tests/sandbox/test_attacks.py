@@ -12,13 +12,13 @@ from typing import NamedTuple
 import pytest
 
 from sandbox.base import Backend, SandboxLabels
-from sandbox.docker_options import KEEPER
-from sandbox.docker_sandbox import DockerSandbox
+from sandbox.bubblewrap.namespaces import host_uid
+from sandbox.docker.options import KEEPER
+from sandbox.docker.sandbox import DockerSandbox
 from sandbox.environment import Environment, Grade, Limits, StepResult, grade
 from sandbox.errors import Outcome
-from sandbox.kubernetes import KubernetesSandbox
-from sandbox.kubernetes_exec import run_exec
-from sandbox.namespaces import host_uid
+from sandbox.kubernetes.exec import run_exec
+from sandbox.kubernetes.sandbox import KubernetesSandbox
 from sandbox.task import Task
 
 DOCS = Path(__file__).parents[2] / "docs" / "sandbox.md"

@@ -14,12 +14,13 @@ from uuid import uuid4
 import docker
 import pytest
 
-from sandbox import docker_options, snapshot
+from sandbox import snapshot
 from sandbox.available import docker_address
 from sandbox.base import ExecResult, SandboxLabels, SandboxSpec
-from sandbox.docker import DockerBackend
-from sandbox.docker_api import Engine
-from sandbox.docker_sandbox import DockerSandbox
+from sandbox.docker.api import Engine
+from sandbox.docker.backend import DockerBackend
+from sandbox.docker.options import KEEPER, container_options
+from sandbox.docker.sandbox import DockerSandbox
 from sandbox.environment import Environment, Limits, grade
 from sandbox.errors import (
     OUTCOME_OF_END,
@@ -352,7 +353,7 @@ def test_memory_that_runs_out_and_takes_pid_1_along_is_the_agents_fault(
     """The kernel kills the largest process; here PID 1 counts as the largest."""
     (container,) = ours(api, labels)
     first_to_die = ["sh", "-c", "echo 1000 > /proc/1/oom_score_adj"]
-    created = api.exec_create(container, first_to_die, user=docker_options.KEEPER)
+    created = api.exec_create(container, first_to_die, user=KEEPER)
     api.exec_start(created["Id"])
     with pytest.raises(SandboxError) as destroyed:
         run(sandbox, f"for n in 1 2 3 4; do {HOG} & done; wait", timeout_s=30)
@@ -398,7 +399,7 @@ def test_an_agent_that_removes_everything_has_destroyed_its_own_box(
 ) -> None:
     """The backend's root cannot be written to; this container is made with one that can."""
     client = Engine(base_url=url)
-    options = docker_options.container_options(spec, "writable")
+    options = container_options(spec, "writable")
     container = client.containers.create(spec.docker_image, **{**options, "read_only": False})
     container.start()
     base = snapshot.Base(snapshot.pack({}), b"")

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from sandbox.base import Backend, SandboxSpec
-from sandbox.docker_options import OWN_PIDS
-from sandbox.docker_processes import count, count_file
+from sandbox.docker.options import OWN_PIDS
+from sandbox.docker.processes import count, count_file
 
 
 def test_a_process_that_is_not_the_containers_has_no_count() -> None:
@@ -26,7 +26,7 @@ def test_what_a_command_leaves_is_counted_and_then_killed(
         counted.append(count(file))  # type: ignore[arg-type]
         return counted[-1]
 
-    monkeypatch.setattr("sandbox.docker_processes.count", count_and_tell)
+    monkeypatch.setattr("sandbox.docker.processes.count", count_and_tell)
     forking = "import os\nwhile True:\n  if os.fork(): os._exit(0)"
     left = f'(setsid python3 -c "{forking}" >/dev/null 2>&1 &); sleep 0.5'
     for script in ("true", left, "true"):

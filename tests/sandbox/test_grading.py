@@ -4,12 +4,12 @@ import json
 import threading
 
 from sandbox.base import ExecResult, SandboxLabels
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.environment import Environment, GradeCache, Limits, grade
 from sandbox.errors import End, Outcome
-from sandbox.protected import Change, protect, read_changes
+from sandbox.grading.protected import Change, protect, read_changes
+from sandbox.grading.verdict import Verdict, judge
 from sandbox.task import Task
-from sandbox.verdict import Verdict, judge
 
 FIXED = b"""diff --git a/calc.py b/calc.py
 --- a/calc.py

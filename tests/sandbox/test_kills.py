@@ -20,11 +20,11 @@ import docker
 import pytest
 
 from sandbox.available import docker_address
-from sandbox.kubernetes_api import Api
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.bubblewrap.namespaces import host_uid
+from sandbox.bubblewrap.records import read_records
+from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.options import KubernetesOptions
 from sandbox.labels import LABEL
-from sandbox.namespaces import host_uid
-from sandbox.records import read_records
 from tests.cluster.live import Node, Pods
 from tests.docker_engine import DockerEngine
 from tests.sandbox.doomed_worker import PHASES, backend_at
@@ -89,7 +89,9 @@ def test_killed_workers_leave_nothing_of_bubblewrap(tmp_path: Path) -> None:
 
     def traces() -> list[str]:
         owned = [proc for proc in Path("/proc").glob("[0-9]*") if _uid(proc) in uids]
-        groups = [g for i in ids for g in Path("/sys/fs/cgroup").rglob(f"deepswe-{i}")]
+        # by os.walk, which passes over the groups of other sandboxes that vanish meanwhile
+        folders = [f"{f}/{name}" for f, names, _ in os.walk("/sys/fs/cgroup") for name in names]
+        groups = [folder for folder in folders if folder.rpartition("/deepswe-")[2] in ids]
         return [str(path) for path in (*owned, *groups, *state.glob("*"))]
 
     removed = reap_until_clean("bubblewrap", str(state), traces)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.kubernetes_api import ApiError
-from sandbox.kubernetes_watch import PodWatch
+from sandbox.kubernetes.api import ApiError
+from sandbox.kubernetes.watch import PodWatch
 from tests.sandbox.scripted_api import Script, refusal
 
 

@@ -19,9 +19,9 @@ from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from sandbox.errors import End
-from sandbox.kubernetes_api import Api
-from sandbox.kubernetes_exec import MAX_FRAME_BYTES, PROTOCOLS, ExecRefused, Finished, run_exec
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.exec import MAX_FRAME_BYTES, PROTOCOLS, ExecRefused, Finished, run_exec
+from sandbox.kubernetes.options import KubernetesOptions
 
 V5, V4 = PROTOCOLS
 Act = Callable[[ServerConnection, str, "list[bytes]"], None]

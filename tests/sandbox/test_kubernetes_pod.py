@@ -9,12 +9,12 @@ from typing import Any
 
 from sandbox.base import SandboxSpec
 from sandbox.image_base import BLANK, OUTSIDE_TESTS
-from sandbox.kubernetes_options import KubernetesOptions
-from sandbox.kubernetes_pod import KEEP_ALIVE, label_value, pod
+from sandbox.kubernetes.options import KubernetesOptions
+from sandbox.kubernetes.pod import KEEP_ALIVE, label_value, pod_body
 
 
 def made(spec: SandboxSpec, **options: Any) -> dict[str, Any]:
-    return pod("p", spec, KubernetesOptions(**options), backend="b", owner_uid="u")
+    return pod_body("p", spec, KubernetesOptions(**options), backend="b", owner_uid="u")
 
 
 def test_a_pod_asks_for_as_much_memory_and_disk_as_it_may_use(spec: SandboxSpec) -> None:

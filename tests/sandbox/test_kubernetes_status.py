@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.kubernetes_status import read_status
+from sandbox.kubernetes.status import read_status
 
 
 def pod(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from sandbox.base import User
-from sandbox.kubernetes_supervisor import TRAILER_BYTES, Trailer, read_trailer, supervised
+from sandbox.kubernetes.supervisor import TRAILER_BYTES, Trailer, read_trailer, supervised
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 

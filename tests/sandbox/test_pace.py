@@ -3,7 +3,7 @@
 import threading
 import time
 
-from sandbox.pace import Pace
+from sandbox.kubernetes.pace import Pace
 
 
 def test_threads_together_keep_the_pace_beyond_a_second_of_calls() -> None:

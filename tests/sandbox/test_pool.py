@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sandbox.base import Backend, SandboxSpec
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.errors import SandboxGone, SandboxUnavailable
 from sandbox.pool import STARTS_PER_CORE, Pool
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandbox.errors import SandboxUnavailable
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.options import KubernetesOptions
 from sandbox.prepull import Wave, prepull
 from tests.sandbox.scripted_api import Answer, Script
 

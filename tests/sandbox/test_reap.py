@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from sandbox.base import SandboxLabels, SandboxSpec
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
+from sandbox.bubblewrap.namespaces import host_uid
 from sandbox.errors import SandboxGone
-from sandbox.namespaces import host_uid
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, threading, time
 from pathlib import Path
 from sandbox.base import SandboxLabels, SandboxSpec
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.rootfs import COMPOSED_IMAGE
 
 backend = BubblewrapBackend(state=Path(sys.argv[1]))

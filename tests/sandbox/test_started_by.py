@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import namespaces, rootfs
+from sandbox import rootfs
 from sandbox.base import SandboxSpec
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap import namespaces
+from sandbox.bubblewrap.backend import BubblewrapBackend
+from sandbox.bubblewrap.namespaces import host_uid
 from sandbox.errors import End
-from sandbox.namespaces import host_uid
 
 ROOT = Path(__file__).parents[2]
 AS_USER = """
 import json, sys, time
 from pathlib import Path
 from sandbox.base import SandboxLabels, SandboxSpec
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.rootfs import COMPOSED_IMAGE
 
 backend = BubblewrapBackend(state=Path(sys.argv[1]), python_cache=Path(sys.argv[2]))

@@ -4,8 +4,8 @@ import pytest
 
 from sandbox.base import ExecResult
 from sandbox.errors import End, Outcome
-from sandbox.summary import judge_summary, r2e_name, read_summary
-from sandbox.verdict import Verdict
+from sandbox.grading.summary import judge_summary, r2e_name, read_summary
+from sandbox.grading.verdict import Verdict
 
 HEADER = "=========================== short test summary info ============================\n"
 CANARY = "FAILED r2e_tests/test_canary.py::test_canary - assert (1 + 1) == 3\n"

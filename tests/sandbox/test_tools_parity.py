@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.actions import EDITOR_COMMANDS, TOOLS
 from sandbox.base import SandboxLabels
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.environment import Environment
 from sandbox.limits import Limits
 from sandbox.task import Task

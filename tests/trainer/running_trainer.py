@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import tomli_w
 
-from sandbox.records import STATE, read_records
+from sandbox.bubblewrap.records import STATE, read_records
 from trainer.config import CONFIG_FILE, TrainConfig
 from trainer.engines.weights import PREFIX, SHARED_MEMORY
 from trainer.events import (

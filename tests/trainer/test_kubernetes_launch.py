@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sandbox.kubernetes_api import Api
-from sandbox.kubernetes_options import KubernetesOptions
+from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.options import KubernetesOptions
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.running_trainer import (
     EXIT_TIMEOUT_S,

@@ -7,10 +7,10 @@ import pytest
 import tomli_w
 
 from sandbox.base import SandboxLabels
-from sandbox.bubblewrap import BubblewrapBackend
-from sandbox.counts import Counts
+from sandbox.bubblewrap.backend import BubblewrapBackend
+from sandbox.grading.counts import Counts
+from sandbox.grading.open_tests import Before, OpenTests
 from sandbox.limits import Limits
-from sandbox.open_tests import Before, OpenTests
 from sandbox.task import Task, Taskset, load_taskset
 from tests.trainer.scripted_endpoint import FINISH, Script, ScriptedEndpoint
 from trainer import report, run_tests

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.counts import Counts
+from sandbox.grading.counts import Counts
 from trainer.evaluations.estimates import best_at_k_by_rule
 from trainer.evaluations.selection import (
     HYBRIDS,

@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from sandbox.base import SandboxLabels, SandboxSpec
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.rootfs import COMPOSED_IMAGE
 from webapp.runs.models import Worker
 from webapp.sandboxes import sweeps

@@ -1,6 +1,6 @@
 """What an execution-based verifier counted of an evaluation's rollouts: EVAL_DIR/open_tests/NAME/counts.jsonl, by rollout id.
 
-Light: standard library only. What a count is, `sandbox.counts` says; beside the file stand the events of the agent that
+Light: standard library only. What a count is, `sandbox.grading.counts` says; beside the file stand the events of the agent that
 wrote the reproduction tests.
 """
 
@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from uuid import UUID
 
-from sandbox.counts import Counts as Counts
+from sandbox.grading.counts import Counts as Counts
 
 FOLDER = "open_tests"
 COUNTS_FILE = "counts.jsonl"

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sandbox.counts import Counts
+from sandbox.grading.counts import Counts
 from trainer.evaluations.comparison import Difference, bootstrap_difference
 from trainer.evaluations.counts import UNCOUNTED
 from trainer.evaluations.estimates import best_at_k_by_rule, best_by_score, best_by_vote

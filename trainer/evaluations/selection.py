@@ -11,7 +11,7 @@ through, is k // 2 as in the code, and at least 1; the paper does not say its ow
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sandbox.counts import Counts
+from sandbox.grading.counts import Counts
 
 
 class Patch(NamedTuple):

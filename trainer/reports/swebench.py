@@ -61,7 +61,7 @@ def write_run(
 def instance_report(task: Task, result: Result, log: bytes) -> dict[str, Any]:
     """What a report.json holds below the instance's name."""
     if task.grading == "swebench":
-        from sandbox.graders.swebench import report_of
+        from sandbox.grading.graders.swebench import report_of
 
         return report_of(task, result.patch, log)
     return {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.base import Backend
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.load import main
 from sandbox.task import Taskset, load_taskset
 from tests.images.fixtures import built, engine, nodes

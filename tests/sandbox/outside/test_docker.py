@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sandbox.base import SandboxLabels
-from sandbox.docker import DockerBackend
+from sandbox.docker.backend import DockerBackend
 from sandbox.environment import Grade, grade
 from sandbox.limits import Limits, spec_of
 from sandbox.task import Task
@@ -105,7 +105,7 @@ def test_our_report_equals_that_of_swebench(
 
 def our_reports(tasks: list[Task], patches: dict[str, str], graded) -> dict[str, dict[str, Any]]:
     """Instance -> its report, of those whose patch is not empty and applies."""
-    from sandbox.graders.swebench import report_of
+    from sandbox.grading.graders.swebench import report_of
 
     reports: dict[str, dict[str, Any]] = {}
     for task in tasks:

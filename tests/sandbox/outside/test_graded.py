@@ -3,7 +3,7 @@
 import pytest
 
 from sandbox.base import SandboxLabels
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.environment import Grade, grade
 from sandbox.errors import Outcome
 from sandbox.limits import Limits

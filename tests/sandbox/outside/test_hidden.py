@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.base import Sandbox, SandboxLabels
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.errors import SandboxUnavailable
 from sandbox.limits import Limits, spec_of
 from sandbox.task import Task

@@ -1,7 +1,7 @@
 """What an image's repository ignores (a `.venv`) is not taken for the patch's, and no patch carries it away."""
 
 from sandbox.base import SandboxLabels
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.environment import grade
 from sandbox.limits import Limits
 from sandbox.rows.patches import file_patch

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.base import Backend, SandboxLabels
-from sandbox.bubblewrap import BubblewrapBackend
+from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.environment import Environment, grade
 from sandbox.errors import Outcome, SandboxUnavailable
 from sandbox.limits import Limits, spec_of
