@@ -21,10 +21,12 @@ from benchmarks.ablation_report import ALL_SEVEN, plot, table
 from benchmarks.marked import put
 from benchmarks.starter import RESULTS, ROOT, RUNS, summarise_run
 from trainer.config import CONFIG_FILE
-from trainer.recipes import load_recipe
+from trainer.recipes import load_recipe, merge
 
 SEEDS = (0, 1, 2)
 STEPS = 8
+TIMEOUT_S = 1200
+"""Time limit of a rollout: far above what one takes, so that how fast or busy the machine is decides no reward."""
 DOC = ROOT / "docs" / "training.md"
 PLOT = ROOT / "docs" / "ablation.svg"
 
@@ -80,14 +82,15 @@ def run_cell(cell: str, seed: int, *, overrides: dict[str, Any], runs: Path, res
 
 def cell_config(cell: str, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
     """What a cell lays over the recipe: evaluated after the last step alone, for cells are compared with each other."""
-    evaluation = {"every_steps": overrides.get("num_steps", STEPS), "untrained": False}
     own = {
         "seed": seed,
         "num_steps": STEPS,
+        "rollout": {"timeout_s": TIMEOUT_S},
         "algorithm": CELLS[cell],
+        "evaluation": {"every_steps": overrides.get("num_steps", STEPS), "untrained": False},
         "checkpoint": {"every_steps": 1, "keep": 1},
     }
-    return own | overrides | {"evaluation": evaluation | overrides.get("evaluation", {})}
+    return merge(own, overrides)
 
 
 def read_summaries(results: Path) -> list[dict[str, Any]]:

@@ -1,23 +1,25 @@
 """From the summaries of `benchmarks.ablation` to a table and a plot: every cell beside the one with all seven parts.
 
-The estimate is the mean, over seeds and held-out tasks, of a cell's solve rate after training minus that of the cell with
-all seven parts, same seed and task. Its 95 % interval is a percentile bootstrap that draws seeds and tasks anew, both with
-replacement, tasks alike for all seeds, for they are crossed (Owen, "The pigeonhole bootstrap", 2007). With three seeds it
-is rough: an interval that holds 0 says that no difference was seen, not that there is none. Pure: data in, text out.
+A run counts as one number, its held-out solve rate after training, for what differs between two runs of one configuration
+is most of what there is to see. Differences of cells to the one with all seven parts, with 95 % intervals that hold all at
+once, are Dunnett's ("A multiple comparison procedure for comparing several treatments with a control", 1955) over the cells
+that have every seed; the spread between runs is estimated from all of them together. An interval that holds 0 says that no
+difference was seen, not that there is none. Pure: data in, text out.
 """
 
-import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
-from benchmarks.starter import RESAMPLES, Interval, pass_rewards
+from scipy.stats import dunnett
+
+from benchmarks.starter import Interval, pass_rewards
 
 ALL_SEVEN = "all seven parts"
 Summary = dict[str, Any]
 FEWEST_SEEDS = 3
-"""For a verdict: an interval over fewer holds the spread of the tasks, and hardly that between runs."""
+"""For an interval: the spread between runs is not known from fewer."""
 WIDTH, ROW, LEFT, RIGHT, TOP = 720, 30, 190, 160, 34
 """Of the plot, in pixels."""
 
@@ -30,73 +32,73 @@ class Row(NamedTuple):
     last_pass: float | None
     trained: float | None
     """Held-out solve rate after training."""
-    difference: Interval | None
-    """To the cell with all seven parts over the seeds that both have; None for that cell, and while either is missing."""
-    shared_seeds: int
-    """How many those are."""
+    difference: float | None
+    """Of `trained` to the cell with all seven parts; None for that cell, and while either is missing."""
+    interval: Interval | None
+    """Of the difference; None while either has fewer than `FEWEST_SEEDS`."""
 
     @property
     def shortage(self) -> str:
-        """Of seeds for a verdict; empty where there are enough."""
-        few = self.shared_seeds < FEWEST_SEEDS
-        return f"{self.shared_seeds} of {FEWEST_SEEDS} seeds" if few else ""
+        """Of seeds for an interval; empty where there are enough."""
+        return f"{self.seeds} of {FEWEST_SEEDS} seeds" if self.seeds < FEWEST_SEEDS else ""
 
     @property
     def verdict(self) -> str:
-        if self.difference is None:
-            return "" if self.seeds and self.cell == ALL_SEVEN else "not measured yet"
-        if self.shortage:
-            return f"{self.shortage}: too few to tell"
-        if self.difference.low > 0:
+        if not self.seeds:
+            return "not measured yet"
+        if self.cell == ALL_SEVEN:
+            return ""
+        if self.interval is None:
+            return f"{self.shortage or 'all seven parts lack seeds'}: too few to tell"
+        if self.interval.low > 0:
             return "better without"
-        return "worse without" if self.difference.high < 0 else "no difference seen"
+        return "worse without" if self.interval.high < 0 else "no difference seen"
 
 
 def rows(summaries: Sequence[Summary], cells: Sequence[str]) -> list[Row]:
     """One row a cell, in the order of `cells`."""
-    by_cell = {cell: {s["seed"]: s for s in summaries if s["cell"] == cell} for cell in cells}
-    return [_row(cell, by_cell[cell], by_cell[ALL_SEVEN]) for cell in cells]
+    runs = {cell: [s for s in summaries if s["cell"] == cell] for cell in cells}
+    rates = {cell: [solve_rate(summary) for summary in runs[cell]] for cell in cells}
+    intervals = simultaneous_intervals(rates)
+    return [_row(cell, runs[cell], rates, intervals.get(cell)) for cell in cells]
 
 
-def _row(cell: str, runs: dict[int, Summary], reference: dict[int, Summary]) -> Row:
-    passes = [pass_rewards(summary) for summary in runs.values()]
-    trained = [fmean(solve_rates(summary).values()) for summary in runs.values()]
-    shared = sorted(runs.keys() & reference.keys())
-    difference = None
-    if shared and cell != ALL_SEVEN:
-        pairs = [(solve_rates(runs[seed]), solve_rates(reference[seed])) for seed in shared]
-        difference = crossed_bootstrap(
-            [{t: a[t] - b[t] for t in a.keys() & b.keys()} for a, b in pairs]
-        )
+def _row(
+    cell: str,
+    runs: Sequence[Summary],
+    rates: Mapping[str, Sequence[float]],
+    interval: Interval | None,
+) -> Row:
+    passes = [pass_rewards(summary) for summary in runs]
+    compared = runs and rates[ALL_SEVEN] and cell != ALL_SEVEN
     return Row(
         cell=cell,
         seeds=len(runs),
-        first_pass=fmean(first for first, _ in passes) if passes else None,
-        last_pass=fmean(last for _, last in passes) if passes else None,
-        trained=fmean(trained) if trained else None,
-        difference=difference,
-        shared_seeds=len(shared),
+        first_pass=fmean(first for first, _ in passes) if runs else None,
+        last_pass=fmean(last for _, last in passes) if runs else None,
+        trained=fmean(rates[cell]) if runs else None,
+        difference=fmean(rates[cell]) - fmean(rates[ALL_SEVEN]) if compared else None,
+        interval=interval,
     )
 
 
-def solve_rates(summary: Summary) -> dict[str, float]:
-    """task -> held-out solve rate after training."""
-    return {task: fmean(scores) for task, scores in summary["trained"].items() if scores}
+def solve_rate(summary: Summary) -> float:
+    """Held-out solve rate after training: the mean over tasks of each task's own."""
+    return fmean(fmean(scores) for scores in summary["trained"].values() if scores)
 
 
-def crossed_bootstrap(differences: Sequence[dict[str, float]], seed: int = 0) -> Interval:
-    """Mean of [seed][task] differences and its percentile interval over seeds and tasks drawn anew."""
-    tasks = sorted(set.intersection(*(set(by_task) for by_task in differences)))
-    grid = [[by_task[task] for task in tasks] for by_task in differences]
-    draw = random.Random(seed)
-    means = []
-    for _ in range(RESAMPLES):
-        columns = draw.choices(range(len(tasks)), k=len(tasks))
-        drawn = draw.choices(grid, k=len(grid))
-        means.append(fmean(fmean(line[column] for column in columns) for line in drawn))
-    means.sort()
-    mean = fmean(fmean(line) for line in grid)
-    return Interval(mean, means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1])
+def simultaneous_intervals(rates: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
+    """cell -> difference of its mean to all seven parts', for cells that have enough runs; `rates` has one value a run."""
+    enough = {cell: values for cell, values in rates.items() if len(values) >= FEWEST_SEEDS}
+    control = enough.pop(ALL_SEVEN, None)
+    if control is None or not enough:
+        return {}
+    # rng: the multivariate t is integrated by random points
+    found = dunnett(*enough.values(), control=control, rng=0).confidence_interval(0.95)
+    return {
+        cell: Interval(fmean(values) - fmean(control), float(low), float(high))
+        for (cell, values), low, high in zip(enough.items(), found.low, found.high, strict=True)
+    }
 
 
 def table(summaries: Sequence[Summary], cells: Sequence[str]) -> str:
@@ -109,7 +111,7 @@ def table(summaries: Sequence[Summary], cells: Sequence[str]) -> str:
     for row in rows(summaries, cells):
         lines.append(
             f"| {row.cell} | {row.seeds or '–'} | {_number(row.first_pass)} | {_number(row.last_pass)} "
-            f"| {_number(row.trained)} | {_interval(row.difference)} | {row.verdict or '–'} |"
+            f"| {_number(row.trained)} | {_difference(row)} | {row.verdict or '–'} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -118,17 +120,19 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _interval(interval: Interval | None) -> str:
-    if interval is None:
+def _difference(row: Row) -> str:
+    if row.difference is None:
         return "–"
-    return f"{interval.mean:+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
+    interval = row.interval
+    between = f" ({interval.low:+.2f} to {interval.high:+.2f})" if interval else ""
+    return f"{row.difference:+.2f}{between}"
 
 
 def plot(summaries: Sequence[Summary], cells: Sequence[str]) -> str:
     """An SVG: a dot and its interval for every cell, on one axis with the line of no difference."""
     compared = [row for row in rows(summaries, cells) if row.cell != ALL_SEVEN]
-    known = [row.difference for row in compared if row.difference]
-    reach = max([0.1, *(abs(end) for interval in known for end in interval[1:])]) * 1.1
+    ends = [end for row in compared for end in row.interval or (row.difference or 0.0,)]
+    reach = max([0.1, *(abs(end) for end in ends)]) * 1.1
     height = TOP + ROW * len(compared) + 40
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
 
@@ -149,13 +153,14 @@ def plot(summaries: Sequence[Summary], cells: Sequence[str]) -> str:
         if row.difference is None:
             marks.append(_text(middle + 10, y + 4, "not measured yet", colour="#66707e"))
             continue
-        mean, low, high = row.difference
-        marks.append(
-            f'<line x1="{x(low):.1f}" y1="{y}" x2="{x(high):.1f}" y2="{y}" stroke="#4542cf" stroke-width="2"/>'
-        )
-        marks.append(f'<circle cx="{x(mean):.1f}" cy="{y}" r="4.5" fill="#4542cf"/>')
+        if row.interval:
+            low, high = x(row.interval.low), x(row.interval.high)
+            marks.append(
+                f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="#4542cf" stroke-width="2"/>'
+            )
+        marks.append(f'<circle cx="{x(row.difference):.1f}" cy="{y}" r="4.5" fill="#4542cf"/>')
         note = f" ({row.shortage})" if row.shortage else ""
-        marks.append(_text(WIDTH - RIGHT + 14, y + 4, f"{mean:+.2f}{note}"))
+        marks.append(_text(WIDTH - RIGHT + 14, y + 4, f"{row.difference:+.2f}{note}"))
     title = "Held-out solve rate beside all seven parts of GRPO++, with 95 % intervals"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}" '

@@ -1,5 +1,6 @@
 """The ablation: its cells are what they are called, estimates by hand, and one real cell on a tiny model, begun twice."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import click
 import pytest
 
 from benchmarks.ablation import CELLS, cell_config, read_summaries, run_cell, write_report
-from benchmarks.ablation_report import ALL_SEVEN, crossed_bootstrap, plot, rows, table
+from benchmarks.ablation_report import ALL_SEVEN, plot, rows, simultaneous_intervals, table
 from tests.trainer.tiny_model import make_tiny_model
 from trainer.events import EVENTS_FILE, Resumed, read_events
 from trainer.recipes import load_recipe
@@ -28,11 +29,17 @@ def summary(cell: str, seed: int, trained: dict[str, list[float]]) -> dict[str, 
     }
 
 
+SPREAD = (-0.02, 0.0, 0.02)
+"""Of three seeds around a configuration's rate."""
+
+
 def both(seed: int, cell: str, shift: float) -> list[dict[str, Any]]:
-    """All seven parts solve half of both tasks; the cell solves `shift` more."""
-    half = {"x": [0.5], "y": [0.5]}
-    more = {task: [0.5 + shift] for task in half}
-    return [summary(ALL_SEVEN, seed, half), summary(cell, seed, more)]
+    """All seven parts solve about half of both tasks; the cell solves `shift` more."""
+    half = 0.5 + SPREAD[seed]
+    return [
+        summary(ALL_SEVEN, seed, {"x": [half], "y": [half]}),
+        summary(cell, seed, {"x": [half + shift], "y": [half + shift]}),
+    ]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -50,38 +57,36 @@ def test_every_part_is_off_in_one_cell_and_grpo_lacks_all_that_it_does_not_have(
     assert set.union(*single) == set(CELLS["plain GRPO"]) | {"entropy_coef"}
 
 
-def test_the_bootstrap_crosses_seeds_with_tasks() -> None:
-    """Every seed and task alike: no spread. One seed apart: as wide as drawing it never and always."""
-    assert crossed_bootstrap([{"x": 0.5, "y": 0.5}] * 3) == (0.5, 0.5, 0.5)
-    apart = crossed_bootstrap([{"x": 0.0}, {"x": 0.0}, {"x": 0.9}])
-    assert apart == pytest.approx((0.3, 0.0, 0.9))
-    tasks = crossed_bootstrap([{"x": 1.0, "y": 0.0}])
-    assert tasks == (0.5, 0.0, 1.0)
+def test_intervals_are_those_of_dunnetts_table() -> None:
+    """Two cells and a control with three runs each: 2.86 standard errors (his table for 6 degrees of freedom)."""
+    rates = {ALL_SEVEN: [0.2, 0.4, 0.3], "a": [0.5, 0.3, 0.4], "b": [0.1, 0.3, 0.2]}
+    half = 2.86 * 0.1 * math.sqrt(2 / 3)
+    found = simultaneous_intervals(rates)
+    assert found["a"] == pytest.approx((0.1, 0.1 - half, 0.1 + half), abs=0.001)
+    assert found["b"] == pytest.approx((-0.1, -0.1 - half, -0.1 + half), abs=0.001)
 
 
 @pytest.mark.parametrize(
     ("shift", "verdict"),
-    [(0.2, "better without"), (-0.2, "worse without"), (0.0, "no difference seen")],
+    [(0.2, "better without"), (-0.2, "worse without"), (0.01, "no difference seen")],
 )
 def test_a_row_says_what_was_seen(shift: float, verdict: str) -> None:
     summaries = [s for seed in (0, 1, 2) for s in both(seed, "KL penalty", shift)]
     seven, row = rows(summaries, [ALL_SEVEN, "KL penalty"])
     assert (seven.trained, seven.difference, seven.verdict) == (0.5, None, "")
-    assert row.difference == pytest.approx((shift, shift, shift))
+    assert row.difference == pytest.approx(shift)
     assert (row.seeds, row.verdict) == (3, verdict)
     assert (row.first_pass, row.last_pass) == (0.5, 0.5)
 
 
-def test_only_seeds_that_both_have_are_compared() -> None:
-    summaries = [*both(0, "KL penalty", 0.2), summary("KL penalty", 1, {"x": [0.0], "y": [0.0]})]
-    _, row = rows(summaries, [ALL_SEVEN, "KL penalty"])
-    assert row.difference == pytest.approx((0.2, 0.2, 0.2))
-
-
-def test_with_fewer_than_three_seeds_there_is_no_verdict() -> None:
+def test_what_lacks_seeds_has_a_difference_and_neither_interval_nor_verdict() -> None:
     summaries = [s for seed in (0, 1) for s in both(seed, "KL penalty", 0.2)]
     seven, row = rows(summaries, [ALL_SEVEN, "KL penalty"])
     assert (seven.verdict, row.verdict) == ("", "2 of 3 seeds: too few to tell")
+    assert (row.difference, row.interval) == (pytest.approx(0.2), None)
+    late = summary("KL penalty", 2, {"x": [0.7], "y": [0.7]})
+    _, row = rows([*summaries, late], [ALL_SEVEN, "KL penalty"])
+    assert (row.interval, row.verdict) == (None, "all seven parts lack seeds: too few to tell")
 
 
 def test_what_is_not_measured_says_so() -> None:
@@ -90,10 +95,12 @@ def test_what_is_not_measured_says_so() -> None:
     assert plot([], list(CELLS)).count("not measured yet") == len(CELLS) - 1
 
 
-def test_the_plot_has_a_dot_and_an_interval_a_measured_cell() -> None:
-    summaries = [s for seed in (0, 1) for s in both(seed, "KL penalty", 0.2)]
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_the_plot_has_a_dot_a_measured_cell_and_an_interval_where_all_seeds_are(seeds: int) -> None:
+    summaries = [s for seed in range(seeds) for s in both(seed, "KL penalty", 0.2)]
     picture = plot(summaries, [ALL_SEVEN, "KL penalty", "plain GRPO"])
     assert picture.count("<circle") == 1
+    assert picture.count("<line") == (2 if seeds == 3 else 1)
     assert "+0.20" in picture
     assert picture.count("not measured yet") == 1
 
