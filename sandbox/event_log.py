@@ -5,6 +5,7 @@ the same file. Which events there are is said in `trainer.events` for runs and i
 """
 
 import json
+import mmap
 import os
 import threading
 from collections.abc import Iterator
@@ -37,12 +38,25 @@ class EventWriter:
         self._file = self.path.open("ab", buffering=0)
 
     def write(self, event: Event) -> int:
-        """Append and return the event's `seq`. The line is handed to the kernel before this returns."""
+        """Append and return the event's `seq`. The line is handed to the kernel before this returns.
+
+        Raises OSError (the disk is full); the file and `last_seq` are then as before.
+        """
         with self._lock:
-            self.last_seq += 1
-            stamped = event.model_copy(update={"seq": self.last_seq, "time": datetime.now(UTC)})
-            self._file.write(stamped.model_dump_json().encode() + b"\n")
-            return self.last_seq
+            seq = self.last_seq + 1
+            stamped = event.model_copy(update={"seq": seq, "time": datetime.now(UTC)})
+            self._append(stamped.model_dump_json().encode() + b"\n")
+            self.last_seq = seq
+            return seq
+
+    def _append(self, line: bytes) -> None:
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            while line:  # a disk that fills up takes a part, and says so only when asked again
+                line = line[self._file.write(line) :]
+        except OSError:
+            os.ftruncate(self._file.fileno(), end)
+            raise
 
     def sync(self) -> None:
         """Force the lines to disk; for when what comes next relies on them."""
@@ -65,11 +79,13 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 def _mend(path: Path) -> int:
     """Cut a torn last line off and return the last whole line's seq (0 for a new file)."""
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         return 0
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) != len(data):
-        os.truncate(path, len(whole))
-    last = whole[:-1].rpartition(b"\n")[2]
+    with path.open("r+b") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            size, end = len(data), data.rfind(b"\n") + 1
+            begin = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+            last = data[begin:end]
+        if end < size:
+            file.truncate(end)
     return int(json.loads(last)["seq"]) if last else 0

@@ -1,5 +1,6 @@
 """The events file: gapless, mended after a crash, read back as it was written."""
 
+import resource
 import threading
 from pathlib import Path
 from uuid import UUID
@@ -140,6 +141,24 @@ def test_a_file_that_is_only_a_torn_line_starts_anew(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_bytes(b'{"seq":1,"ty')
     _write(tmp_path, ONE_OF_EACH[:1])
     assert _seqs(tmp_path) == [1]
+
+
+def test_a_disk_that_fills_up_leaves_whole_lines_and_no_gap(tmp_path: Path) -> None:
+    """A limit on the size of files makes the kernel take a part of a line and refuse the rest, as a full disk does."""
+    events = EventWriter(tmp_path)
+    events.write(LogLine(level="info", text="before"))
+    whole = events.path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 50, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            events.write(LogLine(level="info", text="x" * 2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert events.path.read_bytes() == whole
+    assert events.write(LogLine(level="info", text="after")) == 2
+    events.close()
+    assert _seqs(tmp_path) == [1, 2]
 
 
 def test_reading_goes_on_from_an_offset(tmp_path: Path) -> None:
