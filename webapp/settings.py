@@ -265,6 +265,8 @@ CELERY_TASK_ROUTES = {
     "assessments.assess": {"queue": "evaluate"},
 }
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# a supervisor hears of its worker's end by an event in its own process, and mostly sleeps
+CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {

@@ -1,8 +1,11 @@
 """A run's process from claim to end: real processes of the stand-in, a real database."""
 
+import os
 import shlex
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +19,8 @@ from django.db import connection
 from tests.web.conftest import STAND_IN, make_worker
 from trainer.config import TrainConfig
 from trainer.events import EVENTS_FILE
-from webapp.runs import lifecycle, processes, supervise, workers
+from trainer.nodes import guard as guards
+from webapp.runs import event_files, lifecycle, placement, processes, supervise, workers
 from webapp.runs.models import Event, Run, Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -290,6 +294,26 @@ def test_a_supervisor_that_lost_its_lease_lets_go(
 
 
 @pytest.mark.usefixtures("slow")
+def test_what_guards_a_dead_trainers_engine_ends_it_before_the_sweep(
+    run: Run, tmp_path: Path
+) -> None:
+    cleaned_up = tmp_path / "cleaned up"
+    engine = f"trap 'sleep 0.5; touch \"{cleaned_up}\"; exit' TERM; sleep 60 & wait"
+    asker, ours = os.pipe()
+    guard = subprocess.Popen(
+        [sys.executable, str(Path(guards.__file__)), str(asker), "sh", "-c", engine],
+        pass_fds=[asker],
+        env=os.environ | {processes.MARK: str(run.id)},
+        start_new_session=True,
+    )
+    time.sleep(1)
+    os.close(ours)
+    processes.Trainer(run.id, tmp_path, None).sweep()
+    assert cleaned_up.exists()
+    assert guard.wait(1) >= 0  # it was not killed
+    os.close(asker)
+
+
 def test_a_worker_ends_processes_of_runs_that_ended(run: Run, worker: Worker) -> None:
     processes.start(run.id, supervise.prepare(run, worker))
     Run.objects.filter(id=run.id).update(status="stopped")
@@ -326,6 +350,51 @@ def test_an_unreadable_event_file_is_said_and_does_not_stop_training(
     run.refresh_from_db()
     assert run.status == "failed"
     assert "events cannot be stored" in run.reason
+
+
+@pytest.mark.usefixtures("slow")
+def test_while_the_storage_is_away_training_goes_on_and_afterwards_nothing_is_missing(
+    run: Run, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, away = event_files._store_file, threading.Event()
+    away.set()
+
+    def stand_in(source: Path, name: str, copy_files: bool) -> str:
+        if away.is_set():
+            raise RuntimeError("503 Slow Down")  # no OSError, as that of most clients is none
+        return store(source, name, copy_files)
+
+    monkeypatch.setattr(event_files, "_store_file", stand_in)
+    monkeypatch.setattr(supervise, "RENEW_S", 0.5)
+    supervisor = Supervisor(run, worker)
+    until(run, lambda run: "cannot be stored: 503 Slow Down" in run.reason)
+    assert processes.is_alive(Path(run.run_dir))
+    while processes.is_alive(Path(run.run_dir)):
+        time.sleep(0.1)
+    away.clear()
+    supervisor.end()
+    run.refresh_from_db()
+    assert run.status == "finished"
+    assert_every_event_once(run)
+
+
+def test_a_run_whose_folder_cannot_be_made_fails_with_the_reason(
+    run: Run, worker: Worker, settings, tmp_path: Path
+) -> None:
+    (tmp_path / "full").touch()
+    settings.RUNS_DIR = tmp_path / "full"
+    supervise.supervise(run.id, worker, threading.Event())
+    run.refresh_from_db()
+    assert run.status == "failed"
+    assert run.reason.startswith("Its folder cannot be made: FileExistsError")
+
+
+def test_a_configuration_of_another_version_waits_and_says_why(run: Run, worker: Worker) -> None:
+    Run.objects.filter(id=run.id).update(config=run.config | {"teacher": "a larger model"})
+    run.refresh_from_db()
+    lifecycle.reap()
+    assert lifecycle.claim(run.id, worker) is None
+    assert "its configuration is none of this version's: teacher" in placement.waiting_for(run)
 
 
 def test_a_worker_reports_what_it_has() -> None:

@@ -24,6 +24,10 @@ class IngestError(Exception):
     """The event file says what no run says; the message names file, place and fault."""
 
 
+class StorageAway(IngestError):
+    """The storage of large files does not take them at present."""
+
+
 def next_events(path: Path, offset: int, last_seq: int) -> list[tuple[int, AnyEvent]]:
     """The next lines, each with the offset after it; empty when there is no file or nothing new.
 
@@ -64,7 +68,7 @@ def store_files(
 ) -> dict[str, str]:
     """Copy the files an event names to the default storage, below `prefix`. Kind -> name there, of those it has.
 
-    Raises IngestError for a file outside `folder`.
+    Raises IngestError for a file outside `folder`, StorageAway.
     """
     names = {}
     for kind, relative in event.files.items():
@@ -72,11 +76,22 @@ def store_files(
         name = f"{prefix}/{relative}"
         if not source.is_relative_to(folder.resolve()):
             raise IngestError(f"event {event.seq}: file {relative} is outside the run's folder")
-        if default_storage.exists(name):
-            names[kind] = name
-        elif copy_files and source.is_file():
-            with source.open("rb") as content:
-                names[kind] = default_storage.save(name, File(content))
+        try:
+            stored = _store_file(source, name, copy_files)
+        except Exception as error:  # each kind of storage has errors of its own
+            raise StorageAway(f"{name} cannot be stored: {error}") from error
+        if stored:
+            names[kind] = stored
         else:
             logger.warning("%s: file %s of event %d is missing", prefix, relative, event.seq)
     return names
+
+
+def _store_file(source: Path, name: str, copy_files: bool) -> str:
+    """Its name in the default storage; empty when it is neither there nor here."""
+    if default_storage.exists(name):
+        return name
+    if not copy_files or not source.is_file():
+        return ""
+    with source.open("rb") as content:
+        return str(default_storage.save(name, File(content)))

@@ -6,6 +6,7 @@ loses nothing. What the events mean is in `projection`; where the process is, in
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from trainer.events import EVENTS_FILE, AnyEvent, RolloutFinished
 from webapp.rollouts.models import Rollout
 from webapp.runs import feed
 from webapp.runs.event_files import IngestError as IngestError
+from webapp.runs.event_files import StorageAway as StorageAway
 from webapp.runs.event_files import next_events, store_files
 from webapp.runs.models import Event, Run
 from webapp.runs.projection import project
@@ -27,28 +29,35 @@ PROJECTED = ("attempt", "current_step", "started_at", "alarms", "resting")
 """Fields of a run that its events decide."""
 
 
-def ingest(run_id: UUID, run_dir: Path, *, copy_files: bool = True) -> int:
-    """Store every whole line that is not stored yet. Returns how many.
+def ingest(
+    run_id: UUID,
+    run_dir: Path,
+    *,
+    copy_files: bool = True,
+    keep: Callable[[], None] = lambda: None,
+) -> int:
+    """Store every whole line that is not stored yet. Returns how many. `keep` is called again and again meanwhile.
 
     Raises IngestError for a file that cannot be understood; django.db errors pass through, and
     calling it again later goes on where it stopped.
     """
     total = 0
-    while stored := _ingest_batch(run_id, run_dir, copy_files):
+    while stored := _ingest_batch(run_id, run_dir, copy_files, keep):
         total += stored
     return total
 
 
-def _ingest_batch(run_id: UUID, run_dir: Path, copy_files: bool) -> int:
+def _ingest_batch(run_id: UUID, run_dir: Path, copy_files: bool, keep: Callable[[], None]) -> int:
     run = Run.objects.get(id=run_id)
     batch = next_events(run_dir / EVENTS_FILE, run.ingest_offset, run.last_seq)
     if not batch:
         return 0
-    files = {
-        event.rollout: store_files(f"runs/{run.id}", run_dir, event, copy_files)
-        for _, event in batch
-        if isinstance(event, RolloutFinished)
-    }
+    files = {}
+    for _, event in batch:
+        if isinstance(event, RolloutFinished):
+            keep()
+            files[event.rollout] = store_files(f"runs/{run.id}", run_dir, event, copy_files)
+    keep()
     if not _write(run, batch, files):
         return 0
     _tell(run.id, run.last_seq)

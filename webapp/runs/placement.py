@@ -2,7 +2,7 @@
 
 import os
 
-from trainer.config import HardwareConfig, SandboxConfig, parse_config
+from trainer.config import ConfigError, HardwareConfig, SandboxConfig, parse_config
 from webapp.runs.models import Run, RunStatus, Worker
 
 QUEUE = "train"
@@ -14,7 +14,10 @@ def obstacle(run: Run, worker: Worker) -> str:
     # a folder that this process may not enter is as good as none
     if run.host not in ("", worker.host) and not os.access(run.run_dir, os.X_OK):
         return f"its checkpoint is on {run.host}"
-    config = parse_config(run.config)
+    try:
+        config = parse_config(run.config)
+    except ConfigError as error:
+        return f"its configuration is none of this version's: {error}"
     if missing := too_few_nodes(config.hardware, worker):
         return missing
     if worker.cluster_nodes:

@@ -15,13 +15,13 @@ from uuid import UUID
 
 import tomli_w
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 from tenacity.stop import stop_when_event_set
 
 from trainer.config import CONFIG_FILE, parse_config
 from webapp.runs import lifecycle, processes
-from webapp.runs.ingest import IngestError, ingest
+from webapp.runs.ingest import IngestError, StorageAway, ingest
 from webapp.runs.models import Event, Run, RunStatus, Worker
 from webapp.tasksets import shipping
 
@@ -55,6 +55,8 @@ class Supervision:
     stop_asked_at: float | None = None
     unreadable: str = ""
     """Why the event file cannot be stored."""
+    storage_away: bool = False
+    """That is for want of the storage of large files, and ends with it."""
 
 
 def supervise(run_id: UUID, worker: Worker, shutdown: threading.Event) -> None:
@@ -64,9 +66,19 @@ def supervise(run_id: UUID, worker: Worker, shutdown: threading.Event) -> None:
         return
     run = Run.objects.get(id=run_id)
     logger.info("run %s: taken by %s", run_id, worker.name)
-    held = Supervision(
-        run_id=run_id, run_dir=prepare(run, worker), lease=claim.lease, shutdown=shutdown
-    )
+    try:
+        run_dir = prepare(run, worker)
+    except DatabaseError:
+        raise
+    except Exception as error:
+        # of one whose process may be at work, the next look decides
+        if not claim.fresh:
+            raise
+        logger.exception("run %s: no folder", run_id)
+        reason = f"Its folder cannot be made: {type(error).__name__}: {error}"
+        lifecycle.settle(run_id, claim.lease, RunStatus.FAILED, reason)
+        return
+    held = Supervision(run_id=run_id, run_dir=run_dir, lease=claim.lease, shutdown=shutdown)
     try:
         enter(held, run, fresh=claim.fresh)
         while held.trainer:
@@ -111,18 +123,22 @@ def begin(held: Supervision) -> None:
     try:
         held.trainer = processes.start(held.run_id, held.run_dir)
         logger.info("run %s: started its process", held.run_id)
+    except BlockingIOError as error:  # another supervisor's, who came first
+        raise LeaseLost from error
     except OSError as error:
         reason = f"Its process cannot be started: {error}"
         lifecycle.settle(held.run_id, held.lease, RunStatus.FAILED, reason)
 
 
 def watch(held: Supervision) -> None:
-    """Until the process ends: store events, keep the lease, see stop requests."""
+    """Until the process has ended and what it said is stored: store events, keep the lease, see stop requests."""
     assert held.trainer
     while held.trainer.alive:
         look(held)
         time.sleep(POLL_S)
     look(held)
+    while held.storage_away and not held.shutdown.wait(RENEW_S):
+        look(held)
 
 
 def look(held: Supervision) -> None:
@@ -159,9 +175,10 @@ def keep_lease(held: Supervision) -> None:
 def store_events(held: Supervision) -> None:
     """Once the file makes no sense, training goes on, the run says so, and it is tried again."""
     try:
-        ingest(held.run_id, held.run_dir)
-        held.unreadable = ""
+        ingest(held.run_id, held.run_dir, keep=lambda: keep_lease(held))
+        held.unreadable, held.storage_away = "", False
     except IngestError as error:
+        held.storage_away = isinstance(error, StorageAway)
         if not held.unreadable:
             logger.exception("run %s: events cannot be stored", held.run_id)
             Run.objects.filter(id=held.run_id).update(reason=f"Events cannot be stored: {error}")
@@ -181,7 +198,7 @@ def obey(held: Supervision) -> None:
         held.trainer.stop()
     elif time.monotonic() - held.stop_asked_at > settings.STOP_GRACE_S:
         logger.warning("run %s: killed, did not stop in %d s", held.run_id, settings.STOP_GRACE_S)
-        held.trainer.sweep()
+        held.trainer.kill()
 
 
 def conclude(held: Supervision) -> None:
