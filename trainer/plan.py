@@ -258,6 +258,7 @@ def _describe_memory(config: TrainConfig, shape: ModelShape, memory: Memory) -> 
         f"    weights        {_gib(trainer.weights)} (float32{_describe_adapter(config, shape)})",
         f"    gradients      {_gib(trainer.gradients)}",
         f"    AdamW          {_gib(trainer.optimizer)}",
+        *([f"    gathered       {_gib(trainer.gathered)} (estimate)"] if trainer.gathered else []),
         f"    activations    {_gib(trainer.activations)} (estimate)",
         f"    logits         {_gib(trainer.logits)} ({_logit_tile(config):,} at once)",
         f"    together       {_gib(trainer.total)}",

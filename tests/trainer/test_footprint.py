@@ -118,7 +118,11 @@ def test_trainer_memory_by_hand() -> None:
     # on a CPU attention holds a block's probabilities: 4 heads, 64 queries that see 4136 others, 4 x 4 bytes
     kept = activation_bytes(TINY, 9000, element=4, recompute=False)
     assert memory.activations == kept + 4 * 64 * 4136 * 16
-    assert memory.total == 8 * TINY_PARAMETERS + memory.logits + memory.activations
+    # whole: embeddings (tied) and two layers; the embeddings' gradient twice, all in float32
+    embeddings, layer = 211 * 32, 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48 + 2 * 32
+    assert memory.gathered == 4 * (embeddings + 2 * layer) + 8 * embeddings
+    shared = 8 * TINY_PARAMETERS
+    assert memory.total == shared + memory.gathered + memory.logits + memory.activations
 
 
 def test_with_lora_only_the_adapter_has_gradients_and_moments() -> None:
@@ -189,6 +193,6 @@ def test_weights_are_handed_over_twice_over_by_files_only() -> None:
 def test_disk_by_hand() -> None:
     disk = disk_use(TINY, make_config(checkpoint={"keep": 2}), num_rollouts=100)
     assert disk.checkpoints == 12 * TINY_PARAMETERS * 3
-    # a response of 40 tokens at 9 + 5 B, a prompt of 4096 at 4 B
-    assert disk.rollouts == 100 * (40 * 14 + 4096 * 4)
+    # a response of 40 tokens at 13 + 5 B, a prompt of 4096 at 4 B
+    assert disk.rollouts == 100 * (40 * 18 + 4096 * 4)
     assert disk.total == disk.checkpoints + disk.rollouts

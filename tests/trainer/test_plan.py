@@ -99,6 +99,18 @@ def test_the_recipe_for_one_gpu_fits_the_gpu_that_it_names() -> None:
     assert [m.partition(":")[0] for m in _lacking(config, machine)] == ["model Qwen/Qwen3-0.6B"]
 
 
+def test_the_recipe_for_eight_gpus_fits_them_beside_its_engine_and_training_all_weights_would_not() -> (
+    None
+):
+    eight = dataclasses.replace(CPU, memory_bytes=512 * GIB, gpu_memory_bytes=(80 * GIB,) * 8)
+
+    def lacks_room(rank: int) -> bool:
+        config = load_recipe("qwen3-14b-8gpu", {"lora": {"rank": rank}})
+        return any(m.startswith("room on a GPU") for m in _lacking(config, eight))
+
+    assert (lacks_room(32), lacks_room(0)) == (False, True)
+
+
 def test_the_64_gpu_recipe_says_what_is_missing_here() -> None:
     missing = "\n".join(_lacking(load_recipe("deepswe-32b-64gpu"), CPU))
     for what in (

@@ -20,8 +20,8 @@ TRAINED_BYTES = 16
 """Of a parameter: float32 weight, gradient and AdamW's two moments."""
 CHECKPOINT_BYTES = 12
 """Of a trained parameter: float32 weight and AdamW's two moments."""
-TOKEN_FILE_BYTES = 9
-"""Of a response token on disk: int32 id, int8 mask, float32 log-probability."""
+TOKEN_FILE_BYTES = 13
+"""Of a response token on disk: int32 id, int8 mask, float32 log-probability, int32 policy version."""
 TEXT_BYTES = 5
 """Of a token as text in the events, quoting included; code has about 3.5 characters a token."""
 
@@ -44,12 +44,20 @@ class ModelShape:
 
     @property
     def num_parameters(self) -> int:
+        return self.num_embeddings + self.num_layers * self.num_layer_parameters + self.hidden_size
+
+    @property
+    def num_embeddings(self) -> int:
+        """Parameters of the input and output embeddings."""
+        return self.vocab_size * self.hidden_size * (1 if self.tied else 2)
+
+    @property
+    def num_layer_parameters(self) -> int:
+        """Of one layer."""
         hidden, inner = self.hidden_size, self.num_heads * self.head_dim
         attention = 2 * hidden * inner + 2 * hidden * self.num_kv_heads * self.head_dim
         norms = 2 * hidden + (2 * self.head_dim if self.qk_norm else 0)
-        layer = attention + 3 * hidden * self.intermediate_size + norms
-        embeddings = self.vocab_size * hidden * (1 if self.tied else 2)
-        return embeddings + self.num_layers * layer + hidden
+        return attention + 3 * hidden * self.intermediate_size + norms
 
     @property
     def projections(self) -> dict[Projection, tuple[int, int]]:
@@ -153,12 +161,15 @@ class TrainerMemory:
     weights: float
     gradients: float
     optimizer: float
+    gathered: float
+    """Of what the ranks share, that which each holds whole for a while."""
     activations: float
     logits: float
 
     @property
     def total(self) -> float:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        shared = self.weights + self.gradients + self.optimizer
+        return shared + self.gathered + self.activations + self.logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +235,15 @@ def probability_bytes(shape: ModelShape, config: TrainConfig, block_queries: int
     return float(pairs * 2 * (FLOAT32 + element_bytes(config)))
 
 
+def gathered_bytes(shape: ModelShape, config: TrainConfig) -> float:
+    """What FSDP holds whole at once at most (`trainer.model.shards`), in the compute type: the embeddings from the first use to
+    the last, the layer at work and the next; and of trained embeddings the gradient, with its float32 copy to be summed.
+    """
+    element, embeddings = element_bytes(config), shape.num_embeddings
+    weights = element * (embeddings + 2 * shape.num_layer_parameters)
+    return weights + (0 if config.lora.rank else (element + FLOAT32) * embeddings)
+
+
 def trainer_memory(
     shape: ModelShape, config: TrainConfig, *, ranks: int, logit_tile: int, block_queries: int
 ) -> TrainerMemory:
@@ -239,6 +259,7 @@ def trainer_memory(
         weights=FLOAT32 * (shape.num_parameters * (1 + reference) + adapter) / ranks,
         gradients=FLOAT32 * trained / ranks,
         optimizer=2 * FLOAT32 * trained / ranks,
+        gathered=gathered_bytes(shape, config) if ranks > 1 else 0.0,
         activations=activation_bytes(
             shape,
             pass_tokens(config),
