@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from trainer.config import CONFIG_FILE, ConfigError, TrainConfig
+from trainer.config import CONFIG_FILE, ConfigError, TrainConfig, load_config
 from trainer.events import (
-    EVENTS_FILE,
-    AnyEvent,
     EventWriter,
     Finished,
     LogLine,
     Resumed,
     Started,
-    read_events,
+    read_events_of,
 )
 from trainer.nodes.ending import EXIT_RANK_LOST
+from trainer.nodes.folder_lock import held_alone
 from trainer.nodes.host import describe_host, package_versions
 from trainer.nodes.malloc import keep_freed_pages
 from trainer.recipes import find_config
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trainer")
 
+LOCK_FILE = "train.lock"
+
 
 def main() -> int:
     arguments = _arguments()
@@ -46,7 +47,12 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        config = find_config(arguments.run_dir)
+        run_dir = Path(arguments.run_dir)
+        config = (
+            find_config(arguments.run_dir)
+            if arguments.dry_run
+            else load_config(run_dir / CONFIG_FILE)
+        )
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -54,7 +60,6 @@ def main() -> int:
         from trainer.plan import print_plan
 
         return print_plan(config)
-    run_dir = Path(arguments.run_dir)
     if "RANK" not in os.environ and config.hardware.ranks > 1:
         from trainer.nodes.launch import Node, launch
 
@@ -70,13 +75,21 @@ def main() -> int:
     with join(os.environ) as world:
         if not world.leads:
             return follow(config, run_dir, world)
-        return run(
-            config,
-            run_dir,
-            arguments.run_id,
-            world,
-            stopping=lambda: stop.is_set() or world.stop_requested(),
-        )
+        try:
+            with held_alone(run_dir, LOCK_FILE, "trains"):
+                return run(
+                    config,
+                    run_dir,
+                    arguments.run_id,
+                    world,
+                    stopping=lambda: stop.is_set() or world.stop_requested(),
+                )
+        except (
+            ConfigError
+        ) as error:  # of the lock alone: there is an events file, and it is another's
+            world.fail(str(error))
+            print(error, file=sys.stderr)
+            return 2
 
 
 def run(
@@ -87,11 +100,6 @@ def run(
     stopping: Callable[[], bool],
 ) -> int:
     """Train with events; the last event tells how it ended."""
-    earlier = (
-        [event for _, event in read_events(run_dir / EVENTS_FILE)]
-        if (run_dir / EVENTS_FILE).exists()
-        else []
-    )
     events = EventWriter(run_dir)
     from trainer.nodes.world import RankLost
     from trainer.stop import RunStopped
@@ -99,14 +107,15 @@ def run(
     from trainer.training.checkpoint import list_steps
     from trainer.training.follow import leading
 
-    last_step = (list_steps(run_dir) or [0])[-1]
+    def newest() -> int:
+        return (list_steps(run_dir) or [0])[-1]
+
     try:
         with leading(world):
-            identity = _announce(config, run_id, earlier, last_step, events)
+            identity = _announce(config, run_id, newest(), events)
             progress = train(config, run_dir, identity, events, stopping, world)
     except RunStopped:
-        step = (list_steps(run_dir) or [0])[-1]
-        events.write(Finished(status="stopped", reason="stopped on request", step=step))
+        events.write(Finished(status="stopped", reason="stopped on request", step=newest()))
         return 0
     except RankLost as error:
         events.write(LogLine(level="error", text=str(error)))
@@ -114,7 +123,7 @@ def run(
     except Exception as error:
         log.exception("the run failed")
         events.write(
-            Finished(status="failed", reason=f"{type(error).__name__}: {error}", step=last_step)
+            Finished(status="failed", reason=f"{type(error).__name__}: {error}", step=newest())
         )
         return 2 if isinstance(error, ConfigError) else 1
     events.write(
@@ -124,13 +133,10 @@ def run(
 
 
 def _announce(
-    config: TrainConfig,
-    run_id: UUID | None,
-    earlier: list[AnyEvent],
-    last_step: int,
-    events: EventWriter,
+    config: TrainConfig, run_id: UUID | None, last_step: int, events: EventWriter
 ) -> UUID:
     """Write `started` or `resumed` and return the run's id."""
+    earlier = list(read_events_of(events.path, {"started", "resumed"}))
     started = [event for event in earlier if isinstance(event, Started)]
     if started:
         attempt = 2 + sum(isinstance(event, Resumed) for event in earlier)
@@ -151,6 +157,10 @@ def _announce(
         )
     )
     events.write(LogLine(level="info", text=f"recipe {config.recipe}: {len(tasks)} training tasks"))
+    if last_step:  # copied from another run, or its events are lost
+        found = f"checkpoints/step_{last_step} is here without events; goes on from it"
+        events.write(LogLine(level="warning", text=found))
+        events.write(Resumed(run=identity, attempt=2, from_step=last_step))
     return identity
 
 

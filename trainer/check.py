@@ -32,6 +32,7 @@ from trainer.engines.weights import start_sync
 from trainer.events import Metric
 from trainer.grpo.rollout import Rollout, ScoredGroup, score_group
 from trainer.model.precision import compute_dtype
+from trainer.nodes.gpus import share_gpus
 from trainer.nodes.world import World, join
 from trainer.recipes import find_config
 from trainer.train import check_supported
@@ -92,6 +93,8 @@ def check(config: TrainConfig, folder: Path, world: World) -> Report:
     began = time.monotonic()
     with ThreadPoolExecutor(1, "load") as loader:
         loading = loader.submit(load_state, config, folder, world)
+        if share_gpus(config):
+            loading.result()
         engine = start_engine(config, folder)
     with closing(engine):
         policy, optimizer, reference, _ = loading.result()

@@ -85,15 +85,15 @@ def _engine(c: "TrainConfig") -> Iterator[Fault]:
 def _weight_sync(c: "TrainConfig") -> Iterator[Fault]:
     if c.engine.weight_sync != "nccl":
         return
-    num_gpus = c.hardware.nodes * c.hardware.gpus_per_node
+    ranks_per_node = c.hardware.ranks // c.hardware.nodes
     engine_gpus = c.engine.replicas * c.engine.tensor_parallel
-    if num_gpus == 0:
+    if c.hardware.gpus_per_node == 0:
         yield "engine.weight_sync", "nccl: needs GPUs; choose files"
-    elif num_gpus < engine_gpus + c.hardware.ranks:
+    elif c.hardware.gpus_per_node < engine_gpus + ranks_per_node:
         yield (
             "engine.weight_sync",
-            f"nccl: cannot link two processes on one GPU, and {c.hardware.ranks} ranks beside {engine_gpus} GPUs of engines "
-            f"are more than {num_gpus}; lower hardware.ranks_per_node, or choose files",
+            f"nccl: cannot link two processes on one GPU, and {ranks_per_node} ranks beside {engine_gpus} GPUs of engines are "
+            f"more than the first node's {c.hardware.gpus_per_node}; lower hardware.ranks_per_node, or choose files",
         )
     if c.engine.kind == "transformers":
         yield (

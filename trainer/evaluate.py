@@ -9,13 +9,12 @@ read from the folder: `python -m trainer.report EVAL_DIR`.
 """
 
 import argparse
-import fcntl
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,6 +42,7 @@ from trainer.events import (
     Started,
     read_events_of,
 )
+from trainer.nodes.folder_lock import held_alone
 from trainer.nodes.host import describe_host, package_versions
 from trainer.stop import STOPPED, RunStopped, stop_on_signals
 
@@ -269,17 +269,9 @@ def identify(eval_dir: Path, given: UUID | None) -> UUID:
     return found
 
 
-@contextmanager
-def only_one(folder: Path) -> Iterator[Path]:
+def only_one(folder: Path) -> AbstractContextManager[Path]:
     """One process at a time writes a shard. Raises ConfigError when another one is at it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"{folder}: another process evaluates here; let it end, or stop it"
-            raise ConfigError([("file", message)]) from error
-        yield folder
+    return held_alone(folder, LOCK_FILE, "evaluates")
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

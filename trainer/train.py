@@ -18,6 +18,7 @@ from uuid import UUID
 import torch
 
 from trainer.config import ConfigError, TrainConfig
+from trainer.engines.generate import EngineUnavailable
 from trainer.events import (
     CheckpointSaved,
     Evaluated,
@@ -58,12 +59,15 @@ def train(
     stopping: Callable[[], bool],
     world: World = ALONE,
 ) -> Progress:
-    """Run `config` to its last step and return where it stands. Raises RunStopped after saving a checkpoint."""
+    """Run `config` to its last step and return where it stands. Saves before it raises RunStopped, EngineUnavailable."""
     check_supported(config)
     practice = load_practice(config)
     torch.manual_seed(config.seed)
     ceiling = find_ceiling(config)
     events.write(LogLine(level="info", text=ceiling.sentence))
+    if config.evaluation.every_steps and not practice.held_out:
+        text = f"taskset {config.tasks.taskset} holds no tasks out: this run evaluates nothing"
+        events.write(LogLine(level="warning", text=text))
     with equipped(config, run_dir, run, events, stopping, world) as equipment:
         training = Training(
             config=config,
@@ -81,7 +85,12 @@ def train(
                 while training.progress.step < config.num_steps:
                     training.take_step()
             except RunStopped:
-                if training.progress.step:
+                training.save_checkpoint()
+                raise
+            except EngineUnavailable:
+                if (
+                    config.engine.weight_sync == "files"
+                ):  # by nccl the other ranks may be in the middle of a gather
                     training.save_checkpoint()
                 raise
     return training.progress
@@ -134,13 +143,18 @@ class Training:
         self._collector.close()
 
     def resume(self) -> None:
-        """Catch up with a checkpoint: what the engine has is untrained until the policy's weights are pushed."""
-        if self.progress.step:
-            if self.config.tasks.rest_after_visits:
-                tell_resting(self.events, self.progress, self.config)
-            self._compare()
+        """Catch up with a checkpoint, and with evaluations that a stop cut: what the engine has is untrained until the
+        policy's weights are pushed.
+        """
+        if not self.progress.step:
+            return
+        if self.config.tasks.rest_after_visits:
+            tell_resting(self.events, self.progress, self.config)
+        self._compare()
         if self.progress.policy_version:
             self._sync()
+        self._evaluate_when_due()
+        self.save_checkpoint()
 
     def take_step(self) -> None:
         """One batch of groups and at most one optimizer step, and what is due after it."""
@@ -180,15 +194,17 @@ class Training:
             self._sync()
 
         # 6. Evaluate and save when due
-        if self.practice.held_out and self._is_due(self.config.evaluation.every_steps):
-            self._evaluate(self.progress)
-        if self._is_due(self.config.checkpoint.every_steps):
+        self._evaluate_when_due()
+        if step == self.config.num_steps or self._is_due(self.config.checkpoint.every_steps):
             self.save_checkpoint()
 
     def save_checkpoint(self) -> None:
-        """Where there is none of this step yet."""
+        """Of the weights where there is none of this step yet, and of where the run stands with them."""
         step = self.progress.step
+        if not step:
+            return
         if step in checkpoint.list_steps(self.run_dir):
+            checkpoint.restate(self.run_dir, self.progress)
             return
         with timed(self.events, step, "checkpoint"), self._collector.tending():
             folder = checkpoint.save(
@@ -259,6 +275,8 @@ class Training:
         log.info("step %d of %d ended", step, self.config.num_steps)
 
     def _sync(self) -> None:
+        if self.stopping():
+            raise RunStopped  # whoever looked after the engine meanwhile has closed it
         with timed(self.events, self.progress.step, "sync"):
             self.equipment.sync.push(self.progress.policy_version)
 
@@ -268,6 +286,12 @@ class Training:
         if self.practice.held_out and wanted:
             self._evaluate(Progress())
         self.progress = self.progress._replace(compared=True)
+
+    def _evaluate_when_due(self) -> None:
+        due_now = self._is_due(self.config.evaluation.every_steps)
+        if self.practice.held_out and due_now and self.progress.evaluated < self.progress.step:
+            self._evaluate(self.progress)
+            self.progress = self.progress._replace(evaluated=self.progress.step)
 
     def _evaluate(self, at: Progress) -> None:
         with timed(self.events, at.step, "evaluate"):

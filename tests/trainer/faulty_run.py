@@ -1,6 +1,7 @@
 """`python -m tests.trainer.faulty_run RUN_DIR`: the trainer on RUN_DIR, with `faulty_engine` where vLLM is started.
 
-The faults are the files of RUN_DIR/faults. What the trainer waits for before it gives an engine up is cut to a second.
+The faults are the files of RUN_DIR/faults; while `gone` is there, no engine starts. What the trainer waits for before it
+gives an engine up is cut to a second.
 """
 
 import sys
@@ -16,6 +17,8 @@ FAULTS = "faults"
 def command(_: TrainConfig, port: int) -> list[str]:
     faults = Path(sys.argv[1]) / FAULTS
     faults.mkdir(exist_ok=True)
+    if (faults / "gone").exists():
+        return [sys.executable, "-c", "raise SystemExit('no such device')"]
     module = [sys.executable, "-m", "tests.trainer.faulty_engine"]
     return [*module, "--port", str(port), "--faults", str(faults)]
 

@@ -26,6 +26,7 @@ class ScriptedEngine:
         self.scripts = list(scripts)
         self.closed = False
         self.temperatures: set[float] = set()
+        self.seeds: list[int] = []
         self._lock = threading.Lock()
         self._going_on: dict[int, Script] = {}
         self._tokenizer = AutoTokenizer.from_pretrained(model_folder)
@@ -46,6 +47,7 @@ class ScriptedEngine:
             raise EngineUnavailable("the engine is closed")
         with self._lock:
             policy_version = self.policy_version
+            self.seeds.append(seed)
             script = self._going_on.pop(seed, None) or self.scripts.pop(0)
             self._going_on[seed + 1] = script[1:]
         reply = script[0]

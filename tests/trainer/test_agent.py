@@ -237,6 +237,15 @@ def test_sampled_tokens_and_only_those_carry_loss(make_stage: MakeStage, task: T
     assert set(observed) == {0.0}
 
 
+def test_two_groups_of_one_task_in_a_step_are_sampled_by_seeds_of_their_own(
+    make_stage: MakeStage,
+) -> None:
+    stage = make_stage()
+    stage.engine.scripts = [["<function=finish></function>"]] * 4
+    stage.collector.collect([stage.task] * 2, step=1, purpose="train", group_size=2)
+    assert len(set(stage.engine.seeds)) == 4
+
+
 def test_a_stop_cuts_engine_and_sandboxes_short(make_stage: MakeStage) -> None:
     stage = make_stage(concurrency=2, sandbox={"command_timeout_s": 60})
     sleep = LOOK.replace("ls", "sleep 60")

@@ -110,7 +110,15 @@ def test_an_unknown_recipe_names_those_there_are() -> None:
         (
             {"engine": {"weight_sync": "nccl"}, "hardware": GPU},
             "engine.weight_sync",
-            "nccl: cannot link two processes on one GPU, and 8 ranks beside 1 GPUs of engines are more than 8",
+            "nccl: cannot link two processes on one GPU, and 8 ranks beside 1 GPUs of engines are more than the first node's 8",
+        ),
+        (
+            {
+                "engine": {"weight_sync": "nccl", "replicas": 2, "tensor_parallel": 2},
+                "hardware": GPU | {"nodes": 2, "ranks_per_node": 6},
+            },
+            "engine.weight_sync",
+            "6 ranks beside 4 GPUs of engines are more than the first node's 8",
         ),
         (
             {"hardware": {"gpus_per_node": 8, "ranks_per_node": 9}},

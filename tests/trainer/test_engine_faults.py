@@ -81,6 +81,30 @@ def test_a_run_survives_every_fault_of_its_engine(run: Run) -> None:
     assert run.left_behind() == []
 
 
+@pytest.mark.parametrize("max_staleness", [0, 1])
+def test_an_engine_that_does_not_come_back_costs_no_step_and_its_reason_is_told(
+    config: TrainConfig, tmp_path: Path, max_staleness: int
+) -> None:
+    ahead = config.rollout.model_copy(update={"max_staleness": max_staleness})
+    folder = write_config(config.model_copy(update={"rollout": ahead}), tmp_path / "run")
+    run = Run(folder, MODULE)
+    run.start()
+    run.until(lambda e: isinstance(e, StepEnded) and e.step == 2)
+    (folder / FAULTS / "gone").touch()
+    (folder / FAULTS / "crash").touch()
+    assert run.wait(START_TIMEOUT_S) == 1, run.output()
+    end, done = last(run.events()), [e.step for e in of(StepEnded, run.events())]
+    assert (end.status, end.step) == ("failed", done[-1])
+    assert "vLLM exited with 1 while starting" in end.reason
+    assert "no such device" in end.reason
+    assert list_steps(folder) == [done[-1]]
+    (folder / FAULTS / "gone").unlink()
+    run.start()
+    assert run.wait(START_TIMEOUT_S) == 0, run.output()
+    assert [e.step for e in of(StepEnded, run.events())] == list(range(1, 9))
+    assert run.left_behind() == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 def test_a_disk_that_fills_up_costs_no_checkpoint_and_the_run_goes_on_with_more_room(
     config: TrainConfig, tmp_path: Path

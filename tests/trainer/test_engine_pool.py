@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from tests.trainer.conftest import MakeConfig
+from trainer.config import ConfigError
 from trainer.engines.generate import Completion, EngineUnavailable
 from trainer.engines.pool import EnginePool, start_all
 from trainer.engines.transformers_engine import TransformersEngine
 from trainer.engines.weights import FileSync
 from trainer.model.policy import load_policy
-from trainer.nodes.gpus import engine_gpus
+from trainer.nodes.gpus import engine_gpus, visible
 from trainer.recipes import load_recipe
 
 
@@ -28,6 +29,7 @@ class MortalEngine:
         self.name = name
         self.policy_version = 0
         self.dead = False
+        self.lost: EngineUnavailable | None = None
         self.may_return = threading.Event()
         self.may_answer = threading.Event()
         self.may_answer.set()
@@ -52,6 +54,8 @@ class MortalEngine:
         if not self.dead:
             return False
         self.may_return.wait(10)
+        if self.lost:
+            raise self.lost
         self.dead = False
         return True
 
@@ -128,6 +132,17 @@ def test_weights_wait_for_a_replica_that_is_returning_and_reach_all(
     assert all(engine.closed for engine in engines)
 
 
+def test_weights_do_not_pass_over_a_replica_that_did_not_come_back(
+    pool: EnginePool, engines: list[MortalEngine], tmp_path: Path
+) -> None:
+    engines[1].dead, engines[1].lost = True, EngineUnavailable("no room")
+    pool.revive()
+    engines[1].may_return.set()
+    with pytest.raises(EngineUnavailable, match="no room"):
+        pool.load_weights(tmp_path, 7)
+    assert pool.policy_version == 0
+
+
 def test_one_that_does_not_start_closes_the_others(engines: list[MortalEngine]) -> None:
     def fails() -> MortalEngine:
         raise EngineUnavailable("no room")
@@ -181,3 +196,11 @@ def test_replicas_have_gpus_of_their_own_where_there_are_enough(
 ) -> None:
     config = load_recipe("starter-cpu", {"hardware": hardware, "engine": engine})
     assert [engine_gpus(config, n) for n in range(config.engine.replicas)] == expected
+
+
+def test_an_engine_gets_gpus_of_those_that_its_trainer_was_given() -> None:
+    assert visible([2, 3], None) == visible([2, 3], "") == ["2", "3"]
+    assert visible([2, 3], "4,5,6,7") == ["6", "7"]
+    assert visible([1], "GPU-6bf1, GPU-9a40") == ["GPU-9a40"]
+    with pytest.raises(ConfigError, match="needs GPU 3, and CUDA_VISIBLE_DEVICES=4,5 shows 2"):
+        visible([2, 3], "4,5")

@@ -26,6 +26,7 @@ from trainer.evaluations.config import (
     model_folder,
     parse_evaluation,
 )
+from trainer.evaluations.evaluator import Evaluator
 from trainer.evaluations.results import read_header, read_results, rewards_by_task
 from trainer.evaluations.shards import Shard, parse_shard
 from trainer.events import EVENTS_FILE, RolloutFinished, RolloutStarted, read_events
@@ -185,6 +186,23 @@ def test_infra_is_tried_again_and_never_scored(
     assert run(share, lambda: False) == 0
     rewards = {result.index: result.reward for result in read_results(tmp_path)}
     assert rewards == dict(enumerate(expected))
+
+
+def test_an_error_ends_the_evaluation_without_working_through_what_is_left(
+    endpoint: ScriptedEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = []
+
+    def broken(_: Evaluator, task: Task, rollout: Rollout) -> None:
+        attempts.append(rollout.index)
+        raise RuntimeError("no such model")
+
+    monkeypatch.setattr(Evaluator, "_attempt", broken)
+    config = parse_evaluation(settings(endpoint, rollout={"concurrency": 1}))
+    assert run(share_of(config, tmp_path), lambda: False) == 1
+    *_, (_, end) = read_events(tmp_path / EVENTS_FILE)
+    assert (end.status, end.reason) == ("failed", "RuntimeError: no such model")
+    assert len(attempts) <= 2
 
 
 def test_a_prompt_that_does_not_fit_ends_as_max_context_and_is_scored(

@@ -51,6 +51,7 @@ def test_killed_anywhere_between_two_checkpoints_a_run_ends_with_the_same_bits(
     events = Run(cut).events()
     assert_gapless(events)
     assert len(of(Resumed, events)) >= len(deaths) // 2
+    assert of(Resumed, events)[0].from_step == FIRST  # a checkpoint that came without events
     assert [e.step for e in of(StepEnded, events)][-2:] == [LAST - 1, LAST]
     assert_same_checkpoint(whole / f"checkpoints/step_{LAST}", cut / f"checkpoints/step_{LAST}")
 

@@ -33,6 +33,7 @@ from tests.trainer.running_trainer import (
     write_config,
 )
 from tests.trainer.shared_memory import orphaned_segments
+from trainer.__main__ import LOCK_FILE
 from trainer.config import CONFIG_FILE, load_config
 from trainer.events import (
     EVENTS_FILE,
@@ -48,6 +49,7 @@ from trainer.events import (
     Started,
     StepEnded,
 )
+from trainer.nodes.folder_lock import held_alone
 from trainer.rollouts.curriculum import Visits, draw, remember
 from trainer.rollouts.practice import training_tasks
 
@@ -191,6 +193,7 @@ def test_a_stop_during_the_update(make_run: MakeRun) -> None:
     assert_gapless(run.events())
     assert [e.from_step for e in of(Resumed, run.events())] == [1]
     assert [e.step for e in of(StepEnded, run.events())] == [1, 2]
+    assert [e.step for e in of(CheckpointSaved, run.events())] == [1, 2]
 
 
 def test_a_stop_while_the_next_steps_rollouts_go_on_during_an_update(make_run: MakeRun) -> None:
@@ -227,14 +230,19 @@ def in_order(one: type, other: type, events: list[AnyEvent]) -> list[Any]:
 
 def test_a_stop_during_an_evaluation(make_run: MakeRun) -> None:
     run = make_run(
-        rollout={"max_turns": 50, "max_response_tokens": 900, "group_size": 2},
-        evaluation={"every_steps": 1, "limit": 2, "group_size": 4},
+        num_steps=1,
+        rollout={"max_turns": 8, "max_response_tokens": 400},
+        evaluation={"every_steps": 1, "limit": 2, "group_size": 4, "untrained": False},
         checkpoint={"every_steps": 0},
     )
     run.start()
     run.until(lambda e: isinstance(e, RolloutStarted) and e.purpose == "evaluation")
     run.signal(signal.SIGTERM)
     assert_stopped(run, at_step=1)
+    for _ in range(2):  # made after resuming, and once
+        run.start()
+        assert run.wait(START_TIMEOUT_S) == 0, run.output()
+        assert [(e.step, e.policy_version) for e in of(Evaluated, run.events())] == [(1, 1)]
 
 
 def test_an_untrained_evaluation_that_a_stop_cut_is_made_after_resuming(make_run: MakeRun) -> None:
@@ -282,6 +290,23 @@ def test_vllm_dies_with_a_killed_trainer_and_is_stopped_with_a_stopped_one(
     run.signal(signal.SIGTERM)
     assert_stopped(run, at_step=1)
     assert orphaned_segments() <= segments
+
+
+def test_a_second_trainer_leaves_the_folder_alone(make_run: MakeRun) -> None:
+    run = make_run()
+    with held_alone(run.folder, LOCK_FILE, "trains"):
+        run.start()
+        assert run.wait(EXIT_TIMEOUT_S) == 2
+    assert "another process trains here; let it end, or stop it" in run.output()
+    assert run.events() == []
+
+
+def test_a_recipes_name_is_no_folder_to_train_in() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "trainer", "starter-cpu"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (ran.returncode, "starter-cpu/config.toml: not found" in ran.stderr) == (2, True)
+    assert not (ROOT / "starter-cpu").exists()
 
 
 def test_an_impossible_configuration_exits_with_the_field(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 It is a Llama like the starter model, so vLLM, transformers and the trainer load it as they load any other. It knows nothing.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -38,6 +39,9 @@ def make_tiny_model(folder: Path, *, seed: int = 0) -> LlamaForCausalLM:
         )
     )
     model.save_pretrained(folder)
+    # as published models bring settings of their own: whoever samples by these sees no token but the likeliest
+    settings = {"eos_token_id": tokenizer.eos_token_id, "do_sample": True, "top_k": 1}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
     return model
 
 

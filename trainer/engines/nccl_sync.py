@@ -93,6 +93,7 @@ class PolicySource(WeightSource):
         weights = whole_weights(self._policy, self._dtype)
         while True:
             if torch.cuda.is_available():
+                reader = torch.cuda.current_stream()
                 with torch.cuda.stream(torch.cuda.default_stream()):
                     named = next(weights, None)
                     torch.cuda.current_stream().synchronize()
@@ -100,6 +101,9 @@ class PolicySource(WeightSource):
                 named = next(weights, None)
             if named is None:
                 return
+            if named[1].is_cuda:
+                # it is let go of while vLLM's stream still copies it: its memory must not be given to the next weight
+                named[1].record_stream(reader)
             yield named
 
 

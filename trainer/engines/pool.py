@@ -115,10 +115,11 @@ class EnginePool:
         return came_back
 
     def settle(self) -> None:
-        """Wait for replicas that are being revived."""
-        wait([replica.reviving for replica in self._replicas if replica.reviving])
-        for replica in self._replicas:
-            replica.reviving = None
+        """Wait for replicas that are being revived. Raises EngineUnavailable, RunStopped for one that did not come back."""
+        reviving = [replica for replica in self._replicas if replica.reviving]
+        wait([replica.reviving for replica in reviving if replica.reviving])
+        for replica in reviving:
+            self._tend(replica)
 
 
 def start_all(start: Sequence[Callable[[], Engine]]) -> EnginePool:

@@ -23,12 +23,13 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import torch
 
 from trainer.config import TrainConfig
 from trainer.engines.generate import STOP, Completion, Engine, EngineUnavailable, GenerationTimeout
 from trainer.engines.pool import EnginePool
 from trainer.model.precision import compute_dtype, name_of
-from trainer.nodes.gpus import engine_gpus
+from trainer.nodes.gpus import VISIBLE, engine_gpus, visible
 from trainer.nodes.processes import GuardedProcess
 from trainer.stop import RunStopped
 
@@ -63,6 +64,7 @@ class VllmEngine:
         self._weights: Path | None = None
         self._weights_version = 0
         self._closed = False
+        self._lost: EngineUnavailable | None = None
         self._distrusted = False
         self._answered = 0.0
         self._ready = threading.Event()
@@ -94,7 +96,7 @@ class VllmEngine:
             "logprobs": 0,
             "return_token_ids": True,
         }
-        if self.config.hardware.gpus_per_node:
+        if _on_gpu(self.config):
             body["seed"] = seed  # the CPU build's sampler crashes on a request's own generator
         if not self._ready.wait(timeout_s):
             raise EngineUnavailable(f"the engine was not back within {timeout_s:.0f} s")
@@ -125,8 +127,10 @@ class VllmEngine:
 
         A server that let a request down is asked whether it is well: its front end may answer while its model is gone. One that
         hangs, or failed to take new weights, is not asked.
-        Raises EngineUnavailable, RunStopped.
+        Raises EngineUnavailable, RunStopped; once it could not be started, always what was wrong then.
         """
+        if self._lost:
+            raise self._lost
         exit_code = self._process.exit_code()
         if (
             exit_code is None
@@ -232,7 +236,8 @@ class VllmEngine:
             self._wait_ready()
             if self._weights is not None:
                 self._push(self._weights)
-        except BaseException:
+        except BaseException as error:
+            self._lost = error if isinstance(error, EngineUnavailable) else None
             self.close()
             raise
         self.awaits_weights = self._weights is None and self.policy_version > 0
@@ -244,7 +249,7 @@ class VllmEngine:
 
     def _devices(self) -> dict[str, str]:
         gpus = engine_gpus(self.config, self.replica)
-        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))} if gpus else {}
+        return {VISIBLE: ",".join(visible(gpus, os.environ.get(VISIBLE)))} if gpus else {}
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + self.config.engine.startup_timeout_s
@@ -298,19 +303,24 @@ def _command(config: TrainConfig, port: int) -> list[str]:
         "host": "127.0.0.1",
         "port": port,
         "seed": config.seed,
+        # else what the request leaves out is the model's own: Qwen3 would sample among 20 tokens, and the trainer among all
+        "generation-config": "vllm",
         # log-probabilities of the distribution that was sampled from, temperature included
         "logprobs-mode": "processed_logprobs",
         "tensor-parallel-size": config.engine.tensor_parallel,
     }
-    if config.hardware.gpus_per_node:
+    if _on_gpu(config):
         options["gpu-memory-utilization"] = config.engine.gpu_memory_utilization
     if config.engine.weight_sync == "nccl":
         options["weight-transfer-config"] = json.dumps({"backend": "nccl"})
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    return [*command, "--disable-log-stats"] + (
-        [] if config.hardware.gpus_per_node else ["--enforce-eager"]
-    )
+    return [*command, "--disable-log-stats"] + ([] if _on_gpu(config) else ["--enforce-eager"])
+
+
+def _on_gpu(config: TrainConfig) -> bool:
+    """A recipe for CPUs uses a GPU where there is one, as the trainer does beside it (`trainer.nodes.world`)."""
+    return config.hardware.gpus_per_node > 0 or torch.cuda.is_available()
 
 
 def _environment(config: TrainConfig) -> dict[str, str]:

@@ -40,10 +40,19 @@ class Evaluator(Collector):
     infra_retries: int
 
     def evaluate(self, places: Iterable[Place]) -> None:
-        """Raises RunStopped once every rollout under way has ended."""
+        """Raises RunStopped once every rollout under way has ended, and after giving them up what one of them, or the engine's
+        revival, raised.
+        """
         with ThreadPoolExecutor(self.config.rollout.concurrency, "rollout") as pool:
             futures = {pool.submit(self._until_scored, place) for place in places}
-            self._await(futures)
+            try:
+                self._await(futures)
+            except BaseException:
+                self._closed.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.engine.close()
+                self.backend.close()
+                raise
         if self.stopping():
             raise RunStopped
 
@@ -62,17 +71,17 @@ class Evaluator(Collector):
         for repetition in range(1 + self.infra_retries):
             if repetition:
                 self._pause(repetition * RETRY_AFTER_S)
-            if self.stopping():
+            if self._given_up():
                 return
             rollout = self._new_rollout(place)
             self._attempt(place.task, rollout)
-            if rollout.outcome is not Outcome.INFRA or self.stopping():
+            if rollout.outcome is not Outcome.INFRA or self._given_up():
                 return
             log.warning("%s #%d: %s", place.task.task_id, place.index, rollout.reason)
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not self.stopping() and (left := until - time.monotonic()) > 0:
+        while not self._given_up() and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, REVIVE_EVERY_S))
 
     def _new_rollout(self, place: Place) -> Rollout:

@@ -34,6 +34,8 @@ class Rollout:
     policy_version: int
     """Of the weights that answered when it began."""
     prompt_ids: list[int]
+    repetition: int = 0
+    """How many groups of this step had its task before: a small pool is drawn from again."""
     response_ids: list[int] = field(default_factory=list)
     """[R] sampled and observation tokens, in order."""
     loss_mask: list[int] = field(default_factory=list)

@@ -6,9 +6,11 @@ has the exit codes). So where one of several processes was killed, those that wa
 
 import os
 import signal
+from collections import deque
 from pathlib import Path
 
-from trainer.events import EVENTS_FILE, Finished, read_events
+from sandbox.event_log import read_lines
+from trainer.events import EVENTS_FILE, Finished, parse_event
 
 EXIT_RANK_LOST = 75
 """EX_TEMPFAIL of sysexits.h: another rank was lost, and the run is to be started again."""
@@ -17,8 +19,9 @@ EXIT_RANK_LOST = 75
 def last_word(run_dir: Path) -> Finished | None:
     """Its last event, where that says how the run ended."""
     path = run_dir / EVENTS_FILE
-    events = [event for _, event in read_events(path)] if path.exists() else []
-    return events[-1] if events and isinstance(events[-1], Finished) else None
+    last = deque(read_lines(path), maxlen=1) if path.exists() else ()
+    event = parse_event(last[0][1]) if last else None
+    return event if isinstance(event, Finished) else None
 
 
 def die_by(number: int) -> None:

@@ -185,7 +185,9 @@ def join(environ: "os._Environ[str]") -> Iterator[World]:
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     rank, local = int(environ["RANK"]), int(environ["LOCAL_RANK"])
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    # a recipe for CPUs may have more ranks than this machine has GPUs, which is 0 without any
+    enough = torch.cuda.device_count() >= int(environ.get("LOCAL_WORLD_SIZE", size))
+    device = torch.device("cuda", local) if enough else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"

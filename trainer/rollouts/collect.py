@@ -112,7 +112,12 @@ class Collector:
         self, tasks: Sequence[Task], *, step: int, purpose: Purpose, group_size: int
     ) -> Collection:
         """Begin a group a task. An evaluation's rollouts go before those that wait, and an earlier step's."""
-        collection = Collection([self._new_group(t, step, purpose, group_size) for t in tasks])
+        before = [sum(other is task for other in tasks[:i]) for i, task in enumerate(tasks)]
+        groups = [
+            self._new_group(task, step, purpose, group_size, repetition)
+            for task, repetition in zip(tasks, before, strict=True)
+        ]
+        collection = Collection(groups)
         urgency = step if purpose == "train" else 0
         for index, (task, group) in enumerate(zip(tasks, collection.groups, strict=True)):
             for rollout in group:
@@ -177,7 +182,9 @@ class Collector:
         self.engine.close()
         self.backend.close()
 
-    def _new_group(self, task: Task, step: int, purpose: Purpose, group_size: int) -> list[Rollout]:
+    def _new_group(
+        self, task: Task, step: int, purpose: Purpose, group_size: int, repetition: int
+    ) -> list[Rollout]:
         prompt_ids = self.chat.encode_prompt(self.prompt.messages(task))
         group = uuid4()
         return [
@@ -190,6 +197,7 @@ class Collector:
                 purpose=purpose,
                 policy_version=0,
                 prompt_ids=prompt_ids,
+                repetition=repetition,
             )
             for index in range(group_size)
         ]
@@ -339,4 +347,5 @@ def _is_text(patch: bytes) -> bool:
 def _seed(run_seed: int, rollout: Rollout) -> int:
     """A seed of 63 bits that depends on where the rollout stands in the run, and on nothing else."""
     text = f"{run_seed}/{rollout.purpose}/{rollout.step}/{rollout.task_id}/{rollout.index}"
+    text += f"/{rollout.repetition}" if rollout.repetition else ""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1

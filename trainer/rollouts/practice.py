@@ -55,14 +55,20 @@ def training_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
 
 
 def evaluation_tasks(taskset: Taskset, config: TrainConfig) -> list[Task]:
-    """The held-out tasks of the run's evaluations; empty when it makes none."""
+    """The held-out tasks of the run's evaluations; empty when it makes none, or the taskset holds none out.
+
+    Raises ConfigError when those that it holds out are of other bands.
+    """
     if not config.evaluation.every_steps:
         return []
-    return taskset.select(
-        split="heldout",
-        difficulties=tuple(config.evaluation.difficulties),
-        limit=config.evaluation.limit,
+    bands = config.evaluation.difficulties
+    chosen = taskset.select(
+        split="heldout", difficulties=tuple(bands), limit=config.evaluation.limit
     )
+    if not chosen and taskset.select(split="heldout"):
+        message = f"{bands}: taskset {taskset.name} has no such held-out task; name other bands, or none for all"
+        raise ConfigError([("evaluation.difficulties", message)])
+    return chosen
 
 
 def check_prompts(tasks: list[Task], prompt: Prompt, chat: Chat, config: TrainConfig) -> None:

@@ -55,6 +55,8 @@ class Progress(NamedTuple):
     """Positions of the passes over the training tasks that are used up."""
     compared: bool = False
     """The untrained policy has had its evaluation, which later ones are compared with."""
+    evaluated: int = 0
+    """The last step whose evaluation is made."""
     history: Mapping[str, Visits] = MappingProxyType({})
     """What the curriculum remembers of each task."""
     drawn: tuple[tuple[str, ...], ...] = ()
@@ -66,6 +68,7 @@ class Progress(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> Self:
         told = json.loads(text)
+        told.setdefault("evaluated", told["step"])  # once a checkpoint was always saved after it
         visits = told.pop("history", {}).items()
         return cls(
             **told | {"drawn": tuple(map(tuple, told.get("drawn", ())))},
@@ -122,7 +125,8 @@ def save(
     final = root / f"step_{progress.step}"
     unfinished = root / f".step_{progress.step}.tmp"
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for left in root.glob(".step_*.tmp"):  # by a save that was killed, of whatever step
+            shutil.rmtree(left, ignore_errors=True)
         (unfinished / "model").mkdir(parents=True)
         _save_model(policy, state.model, tokenizer, unfinished / "model")
         if state.adapter:
@@ -140,6 +144,14 @@ def save(
     for old in list_steps(run_dir)[:-keep]:
         shutil.rmtree(root / f"step_{old}", ignore_errors=True)
     return final
+
+
+def restate(run_dir: Path, progress: Progress) -> None:
+    """Where a run stands with the weights of the checkpoint that it has of this step. Raises OSError."""
+    state = run_dir / FOLDER / f"step_{progress.step}" / STATE
+    unfinished = state.with_suffix(".tmp")
+    unfinished.write_text(progress.as_json())
+    unfinished.rename(state)
 
 
 def _save_model(policy: Policy, whole: dict[str, Tensor], tokenizer: Any, folder: Path) -> None:

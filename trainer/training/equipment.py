@@ -18,6 +18,7 @@ from trainer.events import EventWriter
 from trainer.metrics.alarm_watch import AlarmWatch
 from trainer.model.policy import Policy
 from trainer.model.precision import compute_dtype
+from trainer.nodes.gpus import share_gpus
 from trainer.nodes.world import World
 from trainer.training.checkpoint import Progress
 from trainer.training.follow import load_state
@@ -57,6 +58,9 @@ def equipped(
         resources.callback(backend.reap, run=str(run))
         resources.callback(backend.close)
         backend.reap(run=str(run))
+        if share_gpus(config):
+            # what is taken on its GPU while vLLM looks how much is free, it counts as its own
+            loading.result()
         engine = start_engine(config, run_dir, stopping)
         resources.callback(engine.close)
         policy, optimizer, reference, progress = loading.result()
