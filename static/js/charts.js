@@ -61,16 +61,16 @@ function openStep(event, stepUrl) {
   location.assign(step > 0 && !held ? `${stepUrl}${step}/` : `${stepUrl}${step}/?purpose=evaluation`);
 }
 
-export function draw(figures, stepUrl) {
+export function draw(figures, stepUrl, whenEmpty = "shows after the first step") {
   const css = styles();
   for (const plot of document.querySelectorAll("[data-figure]")) {
     const figure = figures[plot.dataset.figure];
     const empty = !figure.data.length || figure.data.every((trace) => !trace.x.length);
-    markEmpty(plot, empty, "shows after the first step");
+    markEmpty(plot, empty, whenEmpty);
     if (empty) continue;
     const data = resolved(figure.data, css);
     const first = !plot.classList.contains("js-plotly-plot");
     Plotly.react(plot, data, layoutOf(figure, css), { displayModeBar: false, responsive: true });
-    if (first) plot.on("plotly_click", (event) => openStep(event, stepUrl));
+    if (first && stepUrl) plot.on("plotly_click", (event) => openStep(event, stepUrl));
   }
 }

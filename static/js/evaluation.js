@@ -9,11 +9,11 @@ async function refetch() {
   const answer = await fetch(charts.dataset.url).catch(() => null);
   if (!answer?.ok) return;
   figures = (await answer.json()).figures;
-  draw(figures, "");
+  draw(figures, "", "shows once rollouts have a score");
 }
 
-addEventListener("DOMContentLoaded", () => draw(figures, ""));
-document.addEventListener("theme:changed", () => draw(figures, ""));
+addEventListener("DOMContentLoaded", () => draw(figures, "", "shows once rollouts have a score"));
+document.addEventListener("theme:changed", () => draw(figures, "", "shows once rollouts have a score"));
 document.addEventListener("htmx:afterSwap", (event) => {
   if (["evaluation-header", "sweep-points"].includes(event.target.id)) refetch();
 });

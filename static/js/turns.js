@@ -31,10 +31,20 @@ function addToOutline(turn) {
   outline.append(link);
 }
 
+// A server that is away for a moment is asked again; null when it stays away.
+async function fetched(url) {
+  for (const wait of [0, 1000, 4000]) {
+    await new Promise((resolve) => { setTimeout(resolve, wait); });
+    const answer = await fetch(url).catch(() => null);
+    if (answer) return answer;
+  }
+  return null;
+}
+
 async function append(rollout, number) {
   if (document.getElementById(`turn-${number}`)) return;
-  const answer = await fetch(`/rollouts/${rollout}/turns/${number}/`);
-  if (!answer.ok) return;
+  const answer = await fetched(`/rollouts/${rollout}/turns/${number}/`);
+  if (!answer?.ok || answer.redirected) return;
   const here = atEnd();
   list.insertAdjacentHTML("beforeend", await answer.text());
   const turn = list.lastElementChild;

@@ -78,13 +78,17 @@ def test_one_call_launches_it_and_the_rest_is_read(alice: User, bob: User) -> No
     assert [row["name"] for row in listed["evaluations"]] == ["by a script"]
 
 
-def test_a_queued_one_is_cancelled_and_resumed(alice: User) -> None:
+def test_a_queued_one_is_cancelled_and_resumed(alice: User, client: Client) -> None:
     api = script_of(alice)
+    client.force_login(alice)
     told = post(api, "/api/evaluations", {"num_shards": 3}).json()
     path = f"/api/evaluations/{told['id']}"
     assert len(told["shards"]) == 3
     cancelled = post(api, f"{path}/cancel").json()
     assert (cancelled["status"], cancelled["reason"]) == ("stopped", "Stopped by alice.")
+    header = client.get(f"/evaluations/{told['id']}/header/")
+    assert "Go on" in header.content.decode()
+    assert header.headers["HX-Refresh"] == "true"
     assert post(api, f"{path}/resume").json()["status"] == "queued"
 
 
@@ -94,12 +98,21 @@ def test_a_queued_one_is_cancelled_and_resumed(alice: User) -> None:
         ({"recipe": "nonsense"}, "recipe"),
         ({"changes": {"rollout": {"group_size": 0}}}, "rollout.group_size"),
         ({"changes": {"nonsense": {}}}, "nonsense"),
+        ({"changes": {"model": {"api_key_file": "/etc/studio/key"}}}, "model.api_key_file"),
     ],
 )
 def test_what_is_wrong_is_told_by_field(alice: User, data: dict[str, Any], field: str) -> None:
-    answer = post(script_of(alice), "/api/evaluations", data)
-    assert answer.status_code == 422
-    assert [problem["field"] for problem in answer.json()["problems"]] == [field]
+    for path, more in (("evaluations", {}), ("evaluations/sweeps", {"context_limits": [400]})):
+        answer = post(script_of(alice), f"/api/{path}", data | more)
+        assert answer.status_code == 422
+        assert [problem["field"] for problem in answer.json()["problems"]] == [field]
+
+
+def test_staff_may_name_a_file_of_the_workers_as_the_endpoints_key(alice: User) -> None:
+    alice.is_staff = True
+    alice.save()
+    key = {"changes": {"model": {"api_key_file": "/etc/studio/key"}}}
+    assert post(script_of(alice), "/api/evaluations", key).status_code == 201
 
 
 def test_strangers_and_unknown_ids(alice: User) -> None:

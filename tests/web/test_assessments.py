@@ -1,5 +1,7 @@
 """Verifying and regrading an evaluation that has ended: from the page and the API, the real processes, crashes and stops."""
 
+import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from trainer.evaluations.config import EvalConfig, parse_evaluation
 from trainer.evaluations.results import read_results
 from trainer.evaluations.scores import read_scores, scores_path
 from webapp.api.models import ApiToken
-from webapp.assessments import lifecycle, supervise
+from webapp.assessments import lifecycle, results, supervise
 from webapp.assessments.jobs import assess
 from webapp.assessments.models import Assessment, Kind, Result
 from webapp.assessments.selection import selection_of
@@ -124,6 +126,21 @@ def test_scores_go_on_where_they_were_on_another_machine(
     assert Result.objects.count() == 12
     folder = settings.EVALUATIONS_DIR / str(done.pk)
     assert read_scores(scores_path(folder, "judge")).keys() == solved_by(done).keys()
+
+
+def test_what_another_verifier_of_the_name_said_is_not_taken_for_this_ones(
+    done: Evaluation, judge: Verifier, settings
+) -> None:
+    folder = settings.EVALUATIONS_DIR / str(done.pk)
+    path = scores_path(folder, "judge")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    old, new = list(solved_by(done))[:2]
+    path.write_text(json.dumps({"rollout": str(old), "score": 0.5}) + "\n")
+    removed_at = judge.created_at.timestamp() - 60
+    os.utime(path, (removed_at, removed_at))
+    Result.objects.create(rollout_id=new, verifier=judge, score=0.25)
+    results.write(done, judge, folder)
+    assert read_scores(path) == {new: 0.25}
 
 
 def test_a_stop_ends_it_and_what_is_scored_stays(

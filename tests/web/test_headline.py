@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from webapp.runs.headline import headline
+from webapp.runs.headline import evaluations_left, headline
 from webapp.runs.models import Run, RunEvaluation
 
 
@@ -14,6 +14,16 @@ def evaluations(*points: tuple[int, float]) -> list[RunEvaluation]:
         RunEvaluation(step=step, time=now, mean_reward=reward, seconds=0.0)
         for step, reward in points
     ]
+
+
+@pytest.mark.parametrize(
+    ("every", "done", "left"), [(0, 3, 0), (8, 3, 3), (8, 8, 2), (8, 17, 1), (8, 20, 0)]
+)
+def test_evaluations_to_come_are_those_that_are_due_and_one_after_the_last_step(
+    every: int, done: int, left: int
+):
+    run = Run(num_steps=20, current_step=done, config={"evaluation": {"every_steps": every}})
+    assert evaluations_left(run) == left
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import OperationalError
 from django.test import AsyncClient, Client
 
 from trainer.config import TrainConfig
@@ -160,6 +161,22 @@ async def test_without_nudges_events_come_a_second_later(
     monkeypatch.setattr(feed, "nudge", lose)
     async with watching(recording.run_id) as client:
         await asyncio.sleep(0.3)
+        await recording.grow(to=5)
+        assert len(await receive(client, 5)) == 5
+
+
+async def test_a_database_that_is_away_closes_the_connection_and_the_client_comes_back(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise OperationalError("the database is restarting")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(consumers, "read", sync_to_async(away))
+        client = connecting(recording.run_id, "after=0", User(username="alice"))
+        await client.connect()
+        assert (await client.receive_output(5))["code"] == consumers.TRY_AGAIN
+    async with watching(recording.run_id) as client:
         await recording.grow(to=5)
         assert len(await receive(client, 5)) == 5
 

@@ -7,9 +7,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from trainer.config import HardwareConfig
 from trainer.recipes import load_recipe
+from webapp.runs.configs import shown
 from webapp.runs.forms import RunForm
 from webapp.runs.models import Run, RunStatus, Worker
+from webapp.runs.placement import shortfall
 
 UNKNOWN = UUID("11111111-1111-1111-1111-111111111111")
 
@@ -97,6 +100,49 @@ def test_a_clone_shows_its_differences_and_remembers_its_origin(signed_in: Clien
     signed_in.post("/runs/new/", posted(clone=str(run.pk), num_steps="3"))
     clone = Run.objects.get(cloned_from=run)
     assert clone.num_steps == 3
+
+
+def test_a_clone_of_an_older_run_has_the_defaults_of_fields_that_it_did_not_have(
+    signed_in: Client, run: Run
+):
+    for section, field in (("evaluation", "untrained"), ("rollout", "max_staleness")):
+        del run.config[section][field]
+    del run.config["lora"]
+    run.save()
+    form = signed_in.get(f"/runs/new/?clone={run.pk}").context["form"]
+    values = {
+        name: form[name].value()
+        for name in ("evaluation.untrained", "rollout.max_staleness", "lora.rank")
+    }
+    assert values == {"evaluation.untrained": True, "rollout.max_staleness": 0, "lora.rank": 0}
+
+
+def test_what_this_version_cannot_read_is_not_cloned_and_says_why(signed_in: Client, run: Run):
+    Run.objects.filter(pk=run.pk).update(config=run.config | {"teacher": "a larger model"})
+    answer = signed_in.get(f"/runs/new/?clone={run.pk}", follow=True)
+    assert answer.redirect_chain == [(f"/runs/{run.pk}/", 302)]
+    assert "cannot be cloned: its configuration is none of this version" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("algorithm.compact_filtering", "none"),
+        ("evaluation.difficulties", "all"),
+        ("tasks.only", "all"),
+    ],
+)
+def test_an_empty_list_reads_as_what_it_means(path: str, words: str):
+    assert shown([], path) == words
+
+
+def test_a_gpu_that_is_too_small_is_told():
+    needs = HardwareConfig(gpus_per_node=2, gpu_memory_gib=24)
+    gpus = [{"name": "a", "memory_mib": mib} for mib in (24 << 10, 16 << 10, 23 << 10)]
+    worker = Worker(memory_mib=65536, gpus=gpus[:2])
+    assert shortfall(needs, worker) == "its GPUs have 16 GiB and the recipe needs 24"
+    worker.gpus = gpus
+    assert shortfall(needs, worker) == ""
 
 
 def test_the_owner_stops_and_resumes(signed_in: Client, run: Run):

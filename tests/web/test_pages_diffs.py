@@ -80,6 +80,18 @@ def test_escape_sequences_go_and_control_characters_show():
     assert plain("a\x00b\x08c\td\r\ne") == "a␀b␈c\td\ne"
 
 
+@pytest.mark.parametrize("opened", ["\x1b]", "\x1b]8;;x", "\x1bP", "\x1b_"])
+def test_a_sequence_that_nothing_ends_hides_nothing(opened: str):
+    assert plain(f"$ ls\n{opened}hidden\nmore") == f"$ ls\n␛{opened[1:]}hidden\nmore"
+    patch = (
+        f"--- /dev/null\n+++ b/a.py\n@@ -0,0 +1 @@\n+# see {opened}\n"
+        "--- /dev/null\n+++ b/conftest.py\n@@ -0,0 +1 @@\n+import os\x1b[2K\n"
+    )
+    files = file_diffs(patch)
+    assert [file.path for file in files] == ["a.py", "conftest.py"]
+    assert [sum("␛" in row.code for row in file.rows) for file in files] == [1, 1]
+
+
 def test_text_that_would_run_backwards_shows_its_marks():
     assert plain("a\u202eb\u200b") == "a‹U+202E›b‹U+200B›"
 

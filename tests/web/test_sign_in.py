@@ -22,6 +22,13 @@ def test_every_page_asks_for_sign_in_first(page: str) -> None:
         assert answer.url == f"/sign-in/?next={page}"
 
 
+def test_a_part_of_a_page_that_htmx_asks_for_leads_the_whole_page_to_sign_in() -> None:
+    asked_on = {"HX-Request": "true", "HX-Current-URL": "http://testserver/runs/?page=2"}
+    answer = Client().get("/runs/", headers=asked_on)
+    assert answer.headers["HX-Redirect"] == "/sign-in/?next=%2Fruns%2F%3Fpage%3D2"
+    assert answer.content == b""
+
+
 def test_a_link_signs_in_once(alice: User) -> None:
     link = one_time_link(alice, "")
     first, second = Client(), Client()

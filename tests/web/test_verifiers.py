@@ -94,6 +94,9 @@ def test_a_name_that_is_known_by_its_scores_gets_its_model(alice: User) -> None:
     assert known_by_results("judge", VerifierKind.JUDGE) == known
     assert not known.can_be_asked
     assert register(name="judge", path="m", owner=alice).pk == known.pk
+    known.refresh_from_db()
+    # its scores are everybody's, and an owner may remove them
+    assert (known.owner, known.can_be_asked) == (None, True)
 
 
 def test_the_api_registers_from_what_is_sent(alice: User) -> None:

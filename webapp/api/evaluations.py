@@ -205,6 +205,7 @@ def launch(request: HttpRequest, payload: EvaluationIn) -> Status[Any]:
     """Queue an evaluation of a recipe, with `changes` laid over it, in shards that workers take."""
     try:
         config = load_evaluation_recipe(payload.recipe, payload.changes)
+        lifecycle.check_key(config, request.user)
     except ConfigError as error:
         return refusal(error)
     evaluation = lifecycle.launch(
@@ -289,7 +290,9 @@ def resume(request: HttpRequest, evaluation_id: UUID) -> Status[Evaluation]:
     """Do what has no score yet."""
     evaluation = _changeable(request, evaluation_id)
     if not lifecycle.resume(evaluation):
-        raise HttpError(409, f"The evaluation is {evaluation.status}: nothing is left to do.")
+        raise HttpError(
+            409, f"The evaluation is {evaluation.status}: {lifecycle.why_not(evaluation)}."
+        )
     return Status(202, _evaluation(evaluation_id))
 
 

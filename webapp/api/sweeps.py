@@ -14,7 +14,7 @@ from trainer.evaluations.config import load_evaluation_recipe
 from webapp.api.evaluations import EstimateOut, EvaluationIn
 from webapp.api.idempotency import PARAMETER, idempotent
 from webapp.api.problems import ProblemsOut
-from webapp.evaluations import sweeps
+from webapp.evaluations import lifecycle, sweeps
 from webapp.evaluations.models import ContextSweep, EvaluationStatus
 
 router = Router(tags=["evaluations"])
@@ -69,6 +69,7 @@ def launch(request: HttpRequest, payload: SweepIn) -> Status[Any]:
     """Queue one evaluation for each context limit."""
     try:
         config = load_evaluation_recipe(payload.recipe, payload.changes)
+        lifecycle.check_key(config, request.user)
         configs = sweeps.configs_of(config, payload.context_limits)
     except ConfigError as error:
         found = [{"field": field, "message": message} for field, message in error.problems]

@@ -69,8 +69,13 @@ def store_all(evaluation: Evaluation, folder: Path) -> None:
 
 
 def write(evaluation: Evaluation, verifier: Verifier, folder: Path) -> None:
-    """Let the file have what the rows have, so that it is not asked for again."""
-    path, known = _path(verifier, folder), _read(verifier, folder)
+    """Let the file have what the rows have, so that it is not asked for again. One that is older than the verifier is of
+    another that had its name, and goes.
+    """
+    path = _path(verifier, folder)
+    if path.exists() and path.stat().st_mtime < verifier.created_at.timestamp():
+        path.unlink()
+    known = _read(verifier, folder)
     rows = Result.objects.filter(rollout__evaluation=evaluation, verifier=verifier)
     missing = [row for row in rows if row.rollout_id not in known]
     if not missing:

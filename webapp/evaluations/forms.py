@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.contrib.auth.models import AnonymousUser, User
 
 from trainer.config import ConfigError
 from trainer.evaluations.config import EvalConfig, parse_evaluation
@@ -34,6 +35,8 @@ class EvaluationForm(ConfigForm):
     whole = EvalConfig
     main = MAIN_FIELDS
     queue = lifecycle.QUEUE
+    user: User | AnonymousUser = AnonymousUser()
+    """Who launches it."""
     num_shards = forms.IntegerField(
         min_value=1,
         max_value=lifecycle.MAX_SHARDS,
@@ -70,4 +73,6 @@ class EvaluationForm(ConfigForm):
         return config_sections(cls.whole, "evaluation")
 
     def judge(self, data: dict[str, Any]) -> tuple[EvalConfig, list[tuple[str, str]]]:
-        return parse_evaluation(data), []
+        config = parse_evaluation(data)
+        lifecycle.check_key(config, self.user)
+        return config, []

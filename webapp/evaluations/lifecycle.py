@@ -20,6 +20,7 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
+from trainer.config import ConfigError
 from trainer.evaluations.config import EvalConfig
 from webapp.evaluations.models import (
     ENDED,
@@ -47,6 +48,13 @@ def may_change(user: User | AnonymousUser, evaluation: Evaluation) -> bool:
 
 
 # ---- what people ask for
+
+
+def check_key(config: EvalConfig, user: User | AnonymousUser) -> None:
+    """Raises ConfigError where one who is not staff names a key file: what a worker may read would be sent to any address."""
+    if config.model.api_key_file and not user.is_staff:
+        message = f"{config.model.api_key_file}: a file of the workers' that is sent to the endpoint; only staff may name one"
+        raise ConfigError([("model.api_key_file", message)])
 
 
 def launch(
@@ -94,6 +102,13 @@ def resume(evaluation: Evaluation) -> bool:
         # an assessment is begun under the same lock
         Evaluation.objects.select_for_update().get(pk=evaluation.pk)
         return not evaluation.assessments.under_way().exists() and _queue_again(evaluation)
+
+
+def why_not(evaluation: Evaluation) -> str:
+    """Why it was not resumed."""
+    if evaluation.assessments.under_way().exists():
+        return "it is being verified or graded again; let that end, or stop it"
+    return "all its rollouts have a score" if evaluation.is_ended else "it has not ended"
 
 
 def _queue_again(evaluation: Evaluation) -> bool:

@@ -74,7 +74,10 @@ def evaluation_page(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
 def evaluation_header(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
     evaluation = _evaluation(evaluation_id)
     context = _header(request, evaluation, summary_of(evaluation), selection_of(evaluation))
-    return render(request, "evaluations/_header.html", context)
+    response = render(request, "evaluations/_header.html", context)
+    if evaluation.is_ended:
+        response["HX-Refresh"] = "true"
+    return response
 
 
 def evaluation_tasks(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
@@ -173,7 +176,7 @@ def stop_evaluation(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
 def resume_evaluation(request: HttpRequest, evaluation_id: UUID) -> HttpResponse:
     evaluation = _changeable(request, evaluation_id)
     if not lifecycle.resume(evaluation):
-        messages.error(request, f"{evaluation.name} cannot go on: all its rollouts have a score.")
+        messages.error(request, f"{evaluation.name} cannot go on: {lifecycle.why_not(evaluation)}.")
     return redirect("evaluations:evaluation", evaluation.pk)
 
 
@@ -236,7 +239,9 @@ def _form(request: HttpRequest) -> EvaluationForm:
     if run := _run(request.GET.get("run", "")):
         base = recipe | {"model": recipe["model"] | {"path": run.run_dir}}
         title = f"{run.name}, newest checkpoint"
-    return EvaluationForm(data, recipe=recipe, base=base, name=title)
+    form = EvaluationForm(data, recipe=recipe, base=base, name=title)
+    form.user = request.user
+    return form
 
 
 def _run(text: str) -> Run | None:

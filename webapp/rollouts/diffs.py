@@ -19,7 +19,7 @@ from pygments.util import ClassNotFound
 from unidiff.errors import UnidiffParseError
 from unidiff.patch import PatchSet
 
-from webapp.rollouts.plaintext import plain
+from webapp.rollouts.plaintext import every_character
 
 FOLD_LINES = 400
 """A file with more rows starts folded."""
@@ -72,7 +72,7 @@ class FileDiff:
 def file_diffs(patch: str) -> tuple[FileDiff, ...]:
     """The files of a git patch in its order. Raises DiffError."""
     try:
-        patched = PatchSet(plain(patch))
+        patched = PatchSet(every_character(patch))
     except (UnidiffParseError, ValueError) as error:
         raise DiffError(str(error)) from error
     if patch.strip() and not patched:
@@ -82,7 +82,9 @@ def file_diffs(patch: str) -> tuple[FileDiff, ...]:
 
 def replacement_rows(path: str, old: str, new: str) -> list[Row]:
     """An edit as rows: all of `old` removed, all of `new` added."""
-    removed, added = ([f"{line}\n" for line in plain(side).splitlines()] for side in (old, new))
+    removed, added = (
+        [f"{line}\n" for line in every_character(side).splitlines()] for side in (old, new)
+    )
     return [
         *_numbered("removed", _coloured(path, removed)),
         *_numbered("added", _coloured(path, added)),
@@ -91,7 +93,7 @@ def replacement_rows(path: str, old: str, new: str) -> list[Row]:
 
 def coloured(path: str, text: str) -> SafeString:
     """Source text with syntax colours by its file name."""
-    lines = [f"{line}\n" for line in plain(text).splitlines()]
+    lines = [f"{line}\n" for line in every_character(text).splitlines()]
     return mark_safe("\n".join(_coloured(path, lines)))  # noqa: S308 - escaped by the highlighter
 
 

@@ -7,7 +7,7 @@ from string import ascii_uppercase
 
 from webapp.rollouts.diffs import DiffError, FileDiff, file_diffs
 from webapp.rollouts.models import Rollout
-from webapp.rollouts.plaintext import plain
+from webapp.rollouts.plaintext import every_character
 from webapp.rollouts.transcript import ShownTurn, shown_turn
 
 MAX_TURNS = 12
@@ -74,4 +74,6 @@ def _distinct(letter: str, rollouts: list[Rollout]) -> DistinctPatch:
     try:
         return DistinctPatch(letter=letter, rollouts=rollouts, files=file_diffs(patch), text="")
     except DiffError:
-        return DistinctPatch(letter=letter, rollouts=rollouts, files=(), text=plain(patch))
+        return DistinctPatch(
+            letter=letter, rollouts=rollouts, files=(), text=every_character(patch)
+        )

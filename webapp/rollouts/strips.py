@@ -46,7 +46,7 @@ class Cell:
 def kind_of(rollout: Rollout, run_live: bool = True) -> Kind:
     """What became of a rollout; one still open in a run that ended was cut off."""
     if rollout.finished_at is None:
-        return "running" if run_live else "cut"
+        return "running" if run_live and not rollout.superseded else "cut"
     if rollout.outcome == "infra":
         return "infra"
     if rollout.filtered:

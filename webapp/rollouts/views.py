@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, render
 from webapp.rollouts.diffs import DiffError, file_diffs
 from webapp.rollouts.grades import result_rows, stored_log
 from webapp.rollouts.models import Group, Rollout, Turn
-from webapp.rollouts.plaintext import plain
+from webapp.rollouts.plaintext import every_character, plain
 from webapp.rollouts.siblings import distinct_patches, siblings
 from webapp.rollouts.transcript import shown_turn
 from webapp.tasksets.models import Task
@@ -127,7 +127,7 @@ def _diffs(patch: str) -> dict[str, Any]:
     try:
         return {"files": file_diffs(patch), "fault": ""}
     except DiffError as error:
-        return {"files": (), "fault": str(error), "patch_text": plain(patch)}
+        return {"files": (), "fault": str(error), "patch_text": every_character(patch)}
 
 
 def _split(request: HttpRequest) -> bool:

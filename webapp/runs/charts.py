@@ -8,6 +8,7 @@ every point carries its step, so that a click leads to it.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from trainer.metrics.alarms import RULES
@@ -97,13 +98,20 @@ class Axes:
     """Logarithmic y axis, where the values allow it."""
 
 
-class Curves(NamedTuple):
+@dataclass(frozen=True)
+class Curves:
     """The rows that figures are made of, on one x axis."""
 
     steps: Sequence[Step]
     evaluations: Sequence[RunEvaluation]
     axes: Axes
     num_steps: int
+
+    @cached_property
+    def began(self) -> float:
+        """When the first row did, in Unix seconds."""
+        rows: list[Step | RunEvaluation] = [*self.steps, *self.evaluations]
+        return min(row.time.timestamp() - row.seconds for row in rows)
 
 
 def run_figures(curves: Curves) -> dict[str, Figure]:
@@ -384,10 +392,7 @@ def _x(curves: Curves, step: int, moment: datetime) -> float:
     """The step, or minutes since the first row began."""
     if curves.axes.x == "step":
         return step
-    starts = [row.time.timestamp() - row.seconds for row in curves.steps]
-    starts += [row.time.timestamp() - row.seconds for row in curves.evaluations]
-    first = min(starts)
-    return round((moment.timestamp() - first) / 60, 3)
+    return round((moment.timestamp() - curves.began) / 60, 3)
 
 
 def _rounded(value: float | None) -> float | None:

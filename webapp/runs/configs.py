@@ -91,8 +91,12 @@ def value_at(data: dict[str, Any], path: str) -> Any:
     return data
 
 
-def shown(value: Any) -> str:
-    """A value as one reads and types it."""
+ALL_WHEN_EMPTY = ("difficulties", "only")
+"""Lists that choose, and choose all where they name nothing."""
+
+
+def shown(value: Any, path: str = "") -> str:
+    """A value of the field at `path` as one reads and types it."""
     match value:
         case None:
             return "–"
@@ -101,7 +105,8 @@ def shown(value: Any) -> str:
         case float():
             return f"{value:g}"
         case list():
-            return ", ".join(map(str, value)) or "all"
+            nothing = "all" if path.endswith(ALL_WHEN_EMPTY) else "none"
+            return ", ".join(map(str, value)) or nothing
         case _:
             return str(value)
 
@@ -131,7 +136,7 @@ def differences(config: dict[str, Any], recipe: dict[str, Any]) -> list[Compared
 
 
 def _compared(field: ConfigField, config: dict[str, Any], recipe: dict[str, Any]) -> ComparedField:
-    value, other = (shown(value_at(data, field.path)) for data in (config, recipe))
+    value, other = (shown(value_at(data, field.path), field.path) for data in (config, recipe))
     return ComparedField(field=field, value=value, recipe_value=other)
 
 

@@ -6,17 +6,23 @@ comes back names the last seq it has, and misses nothing.
 """
 
 import asyncio
+import logging
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.db import DatabaseError
 
 from webapp.runs import feed
 from webapp.runs.models import Run
 
+logger = logging.getLogger(__name__)
+
 POLL_S = 1.0
+TRY_AGAIN = 1013
+"""Of the IANA's close codes for websockets."""
 
 read = database_sync_to_async(feed.events_after)
 
@@ -54,7 +60,17 @@ class RunConsumer(AsyncJsonWebsocketConsumer):
         pass
 
     async def forward(self) -> None:
-        """Send what is new, then wait for a nudge or a second. A slow client is waited for."""
+        """Send what is new, then wait for a nudge or a second. A slow client is waited for.
+
+        When the database cannot be read the connection is closed, and the client comes back.
+        """
+        try:
+            await self.send_what_is_new()
+        except DatabaseError:
+            logger.exception("run %s: events cannot be read", self.run_id)
+            await self.close(TRY_AGAIN)
+
+    async def send_what_is_new(self) -> None:
         while True:
             self.nudged.clear()
             events = await read(self.run_id, self.after, feed.MAX_EVENTS)

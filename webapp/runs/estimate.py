@@ -28,7 +28,7 @@ class Pace:
     """Steps measured with the same recipe."""
 
     step_s: float
-    """Median seconds a step, its part of evaluations and checkpoints included."""
+    """Median seconds a step, without the evaluations and checkpoints between steps."""
     rollouts_per_step: int
     num_steps: int
     """How many were measured."""

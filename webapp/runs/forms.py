@@ -175,7 +175,7 @@ class ConfigForm(forms.Form):
         return FormField(
             config=field,
             bound=bound,
-            recipe_value=shown(recipe_value),
+            recipe_value=shown(recipe_value, field.path),
             differs=not _same(field, bound.value(), recipe_value),
         )
 

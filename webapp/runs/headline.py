@@ -24,7 +24,7 @@ class Headline:
     step_s: float | None
     """Median seconds of the newest steps."""
     left_s: float | None
-    """None when the run is not going on or nothing was measured."""
+    """Of steps and evaluations; None when the run is not going on or nothing was measured."""
 
 
 def headline(run: Run, steps: Sequence[Step], evaluations: Sequence[RunEvaluation]) -> Headline:
@@ -34,6 +34,8 @@ def headline(run: Run, steps: Sequence[Step], evaluations: Sequence[RunEvaluatio
     compared = len(heldout) > 1 and evaluations[0].step == 0
     step_s = median(row.seconds for row in steps[-PACE_STEPS:]) if steps else None
     left = (run.num_steps - run.current_step) * step_s if step_s and run.is_live else None
+    if left is not None and evaluations:
+        left += evaluations_left(run) * median(row.seconds for row in evaluations)
     return Headline(
         reward=rewards[-1] if rewards else None,
         change=rewards[-1] - rewards[0] if len(rewards) > 1 else None,
@@ -42,3 +44,11 @@ def headline(run: Run, steps: Sequence[Step], evaluations: Sequence[RunEvaluatio
         step_s=step_s,
         left_s=left,
     )
+
+
+def evaluations_left(run: Run) -> int:
+    """Those of the policy that is trained: one every so many steps, and one after the last."""
+    every = int(run.config.get("evaluation", {}).get("every_steps", 0))
+    if not every or run.current_step >= run.num_steps:
+        return 0
+    return -(-run.num_steps // every) - run.current_step // every

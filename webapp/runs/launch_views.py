@@ -24,6 +24,9 @@ def new_run(request: HttpRequest) -> HttpResponse:
     configuration.
     """
     cloned = _cloned(request)
+    if cloned and (fault := _no_longer(cloned)):
+        messages.error(request, f"{cloned.name} cannot be cloned: {fault}")
+        return redirect("runs:run", cloned.pk)
     form = _form(request, cloned)
     if request.method == "POST" and form.is_valid():
         run = lifecycle.launch(
@@ -90,6 +93,15 @@ def _cloned(request: HttpRequest) -> Run | None:
         raise Http404(f"{clone!r} is no run") from error
 
 
+def _no_longer(run: Run) -> str:
+    """Why its configuration is none any more; empty when it is one."""
+    try:
+        run.config_with({})
+    except ConfigError as error:
+        return f"its configuration is none of this version's: {error}"
+    return ""
+
+
 def _form(request: HttpRequest, cloned: Run | None) -> RunForm:
     data = request.POST if request.method == "POST" else None
     recipe, base, name = _starting_point(request, cloned)
@@ -110,7 +122,9 @@ def _starting_point(
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
     """Recipe, what fills the form, and a name."""
     if cloned:
-        return recipe_data(cloned.recipe), cloned.config, f"{cloned.name} (clone)"
+        # with the defaults of fields that are newer than it
+        whole = cloned.config_with({}).model_dump(mode="json")
+        return recipe_data(cloned.recipe), whole, f"{cloned.name} (clone)"
     name = request.POST.get("recipe") or request.GET.get("recipe") or recipe_names()[0]
     try:
         recipe = load_recipe(name).model_dump(mode="json")

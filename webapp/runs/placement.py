@@ -43,6 +43,9 @@ def shortfall(needs: HardwareConfig, worker: Worker) -> str:
         )
     if len(worker.gpus) < needs.gpus_per_node:
         return f"it has {len(worker.gpus)} GPUs and the recipe needs {needs.gpus_per_node}"
+    memory = sorted(gpu["memory_mib"] / 1024 for gpu in worker.gpus)[-needs.gpus_per_node :]
+    if needs.gpus_per_node and memory[0] < needs.gpu_memory_gib * 0.95:
+        return f"its GPUs have {memory[0]:.0f} GiB and the recipe needs {needs.gpu_memory_gib:g}"
     return ""
 
 

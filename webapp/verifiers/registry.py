@@ -62,14 +62,18 @@ def register(
 ) -> Verifier:
     """Enter a verifier. `measured` is its verifier.json; without it the file beside the model is read, if it is here.
 
-    A name that is known by its scores alone gets its model by this. Raises RegistryError.
+    A name that is known by its scores alone gets its model by this, and its owner only by staff: whoever owns a verifier may
+    remove everybody's scores of it. Raises RegistryError.
     """
     _refuse(name, path, endpoint, kind)
     found = _checked(measured if measured is not None else _read(path))
-    verifier = Verifier.objects.filter(name=name).first() or Verifier(name=name, kind=kind)
+    known = Verifier.objects.filter(name=name).first()
+    verifier = known or Verifier(name=name, kind=kind)
     if verifier.can_be_asked or verifier.kind != kind:
         raise RegistryError("name", f"{name!r} is taken; choose another name")
-    verifier.path, verifier.endpoint, verifier.owner = path, endpoint, owner
+    if known is None or (owner and owner.is_staff):
+        verifier.owner = owner
+    verifier.path, verifier.endpoint = path, endpoint
     verifier.measured = found.model_dump() if found else {}
     verifier.max_tokens = found.max_tokens if found else DEFAULT_MAX_TOKENS
     verifier.save()
