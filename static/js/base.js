@@ -84,5 +84,25 @@ function refresh() {
   }
 }
 
+// A part that refreshes by itself waits while the keyboard is in it: new content would take the focus away.
+const held = new Map();
+
+function hold(event) {
+  const part = event.detail.elt;
+  if (!part.matches("[data-live], [data-refresh]") || !part.querySelector(":focus-visible")) return;
+  event.preventDefault();
+  held.set(part, event.detail.requestConfig.triggeringEvent.type);
+}
+
+function release() {
+  for (const [part, trigger] of held) {
+    if (part.querySelector(":focus-visible")) continue;
+    held.delete(part);
+    if (part.isConnected) htmx.trigger(part, trigger);
+  }
+}
+
+document.addEventListener("htmx:beforeRequest", hold);
+document.addEventListener("focusout", () => setTimeout(release));
 setInterval(tick, 1000);
 setInterval(refresh, 5000);
