@@ -40,6 +40,9 @@ GRPO: dict[str, Any] = {
 }
 """GRPO as published (arXiv 2402.03300, section 4.2: KL coefficient 0.04); it has no entropy loss either."""
 
+MICRO_BATCH_TOKENS = 2048
+"""Half the recipe's, which changes no gradient beyond rounding: two cells side by side fit 24 GiB."""
+
 CELLS: dict[str, dict[str, Any]] = {
     ALL_SEVEN: {},
     "no clip high": {"clip_ratio_high": GRPO["clip_ratio_high"]},
@@ -86,6 +89,7 @@ def cell_config(cell: str, seed: int, overrides: dict[str, Any]) -> dict[str, An
         "seed": seed,
         "num_steps": STEPS,
         "rollout": {"timeout_s": TIMEOUT_S},
+        "optimizer": {"micro_batch_tokens": MICRO_BATCH_TOKENS},
         "algorithm": CELLS[cell],
         "evaluation": {"every_steps": overrides.get("num_steps", STEPS), "untrained": False},
         "checkpoint": {"every_steps": 1, "keep": 1},
