@@ -46,13 +46,9 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    place, run_dir = arguments.run_dir, Path(arguments.run_dir)
     try:
-        run_dir = Path(arguments.run_dir)
-        config = (
-            find_config(arguments.run_dir)
-            if arguments.dry_run
-            else load_config(run_dir / CONFIG_FILE)
-        )
+        config = find_config(place) if arguments.dry_run else load_config(run_dir / CONFIG_FILE)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -84,9 +80,8 @@ def main() -> int:
                     world,
                     stopping=lambda: stop.is_set() or world.stop_requested(),
                 )
-        except (
-            ConfigError
-        ) as error:  # of the lock alone: there is an events file, and it is another's
+        except ConfigError as error:
+            # of the lock alone: no event is written, for the file is another process's
             world.fail(str(error))
             print(error, file=sys.stderr)
             return 2

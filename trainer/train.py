@@ -88,9 +88,8 @@ def train(
                 training.save_checkpoint()
                 raise
             except EngineUnavailable:
-                if (
-                    config.engine.weight_sync == "files"
-                ):  # by nccl the other ranks may be in the middle of a gather
+                # by nccl the other ranks may be in the middle of a gather
+                if config.engine.weight_sync == "files":
                     training.save_checkpoint()
                 raise
     return training.progress

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.3
 RENEW_S = 5.0
+CANNOT_BE_STORED = "Events cannot be stored"
 MAX_CRASHES = 3
 """In a row, without a step between them."""
 RUN_FILE = "run.json"
@@ -176,12 +177,16 @@ def store_events(held: Supervision) -> None:
     """Once the file makes no sense, training goes on, the run says so, and it is tried again."""
     try:
         ingest(held.run_id, held.run_dir, keep=lambda: keep_lease(held))
+        if held.unreadable:
+            ours = Run.objects.filter(id=held.run_id, reason__startswith=CANNOT_BE_STORED)
+            ours.update(reason="")
         held.unreadable, held.storage_away = "", False
     except IngestError as error:
         held.storage_away = isinstance(error, StorageAway)
         if not held.unreadable:
             logger.exception("run %s: events cannot be stored", held.run_id)
-            Run.objects.filter(id=held.run_id).update(reason=f"Events cannot be stored: {error}")
+            reason = f"{CANNOT_BE_STORED}: {error}"
+            Run.objects.filter(id=held.run_id).update(reason=reason)
         held.unreadable = str(error)
 
 
