@@ -1,13 +1,11 @@
 """The bubblewrap backend: sandboxes on one machine with no engine, from namespaces, a sized tmpfs,
 seccomp and control groups.
 
-Each command is one bwrap in its own pid namespace over the sandbox's disk, so every command ends
-with all its processes dead. Weaker than a container engine with a hypervisor below it: the host's
-kernel is shared, and `BubblewrapBackend.weaker` says what this machine could not give beyond that.
-What `/` looks like is `rootfs`, what persists `namespaces`, how a command is watched `processes`.
+Weaker than a container engine with a hypervisor below it: the host's kernel is shared, and
+`BubblewrapBackend.weaker` says what this machine could not give beyond that. How a command runs is
+`sandbox`, what `/` looks like `rootfs`, what persists `namespaces`, how a command is watched `processes`.
 """
 
-import logging
 import os
 import secrets
 import threading
@@ -15,11 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sandbox import rootfs, snapshot, unpack
-from sandbox.base import (
-    ReapReport,
-    Recorded,
-    SandboxSpec,
-)
+from sandbox.base import ReapReport, Recorded, SandboxSpec
 from sandbox.bases import Bases
 from sandbox.bubblewrap import cgroups, namespaces, records
 from sandbox.bubblewrap.reap import reap_records
@@ -27,8 +21,6 @@ from sandbox.bubblewrap.sandbox import IMAGE_TESTBED, IMAGE_TESTS, BubblewrapSan
 from sandbox.bubblewrap.seccomp import seccomp_filter
 from sandbox.errors import SandboxUnavailable
 from sandbox.image_base import files_base, image_base
-
-log = logging.getLogger(__name__)
 
 _OWN_PIDS = 4
 """Processes of bwrap itself that count against the group."""

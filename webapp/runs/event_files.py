@@ -24,7 +24,7 @@ class IngestError(Exception):
     """The event file says what no run says; the message names file, place and fault."""
 
 
-class StorageAway(IngestError):
+class StorageAway(Exception):
     """The storage of large files does not take them at present."""
 
 

@@ -181,7 +181,7 @@ def store_events(held: Supervision) -> None:
             ours = Run.objects.filter(id=held.run_id, reason__startswith=CANNOT_BE_STORED)
             ours.update(reason="")
         held.unreadable, held.storage_away = "", False
-    except IngestError as error:
+    except (IngestError, StorageAway) as error:
         held.storage_away = isinstance(error, StorageAway)
         if not held.unreadable:
             logger.exception("run %s: events cannot be stored", held.run_id)
