@@ -68,7 +68,8 @@ class Progress(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> Self:
         told = json.loads(text)
-        told.setdefault("evaluated", told["step"])  # once a checkpoint was always saved after it
+        # one that does not tell was saved after its evaluation
+        told.setdefault("evaluated", told["step"])
         visits = told.pop("history", {}).items()
         return cls(
             **told | {"drawn": tuple(map(tuple, told.get("drawn", ())))},

@@ -186,7 +186,9 @@ def store_events(held: Supervision) -> None:
         if not held.unreadable:
             logger.exception("run %s: events cannot be stored", held.run_id)
             reason = f"{CANNOT_BE_STORED}: {error}"
-            Run.objects.filter(id=held.run_id).update(reason=reason)
+            # who stopped it stays to be read
+            going = Run.objects.filter(id=held.run_id).exclude(status=RunStatus.STOPPING)
+            going.update(reason=reason)
         held.unreadable = str(error)
 
 
