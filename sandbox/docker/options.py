@@ -7,6 +7,7 @@ that neither the agent nor root inside can signal it. What they can write is tmp
 from typing import Any
 
 import docker
+
 from sandbox.base import SandboxSpec
 from sandbox.docker import seccomp
 from sandbox.image_base import BLANK, OUTSIDE_TESTS

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, NotFound
+
 from sandbox import snapshot
 from sandbox.base import COMMAND_ENV, DEFAULT_MAX_OUTPUT_BYTES, ExecResult, SandboxSpec, User
 from sandbox.docker import options, processes
