@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, the newest kept, and the next update the same bit for bit."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -95,6 +96,39 @@ def test_a_folder_that_was_never_finished_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "step_5").mkdir()
     assert checkpoint.list_steps(tmp_path) == [3]
     assert checkpoint.list_steps(tmp_path / "empty") == []
+
+
+def stand_in_sync(
+    monkeypatch: pytest.MonkeyPatch, root: Path, of_file: int, of_folder: int
+) -> None:
+    """A disk whose error comes when the data reaches it; 0: none. It holds that nothing is in place before."""
+
+    def sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        assert path == root / "checkpoints" or not (root / "checkpoints" / "step_2").exists()
+        if error := of_folder if path.is_dir() else of_file:
+            raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "fsync", sync)
+
+
+def test_a_checkpoint_that_does_not_reach_the_disk_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, optimizer = new_policy()
+    save(tmp_path, policy, optimizer, 1, keep=1)
+    stand_in_sync(monkeypatch, tmp_path, of_file=errno.EDQUOT, of_folder=0)
+    with pytest.raises(CheckpointError, match="step_2: not saved .* free disk space"):
+        save(tmp_path, policy, optimizer, 2, keep=1)
+    assert checkpoint.list_steps(tmp_path) == [1]
+
+
+def test_a_file_system_that_cannot_sync_folders_takes_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in_sync(monkeypatch, tmp_path, of_file=0, of_folder=errno.EINVAL)
+    save(tmp_path, *new_policy(), 2)
+    assert checkpoint.list_steps(tmp_path) == [2]
 
 
 def test_killed_at_any_moment_the_newest_listed_checkpoint_is_whole(tmp_path: Path) -> None:

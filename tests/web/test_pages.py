@@ -2,6 +2,7 @@
 queries."""
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -11,10 +12,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from webapp.rollouts.models import Rollout
+from webapp.rollouts.models import STRIP_CELLS, Rollout
 from webapp.runs.ingest import ingest
 from webapp.runs.models import Run, RunStatus, Worker
 from webapp.tasksets.load import load
+from webapp.tasksets.models import Task, Taskset
 
 UNKNOWN = UUID("11111111-1111-1111-1111-111111111111")
 RUN_PAGES = [
@@ -142,6 +144,34 @@ def test_the_list_shows_progress_reward_and_a_cell_a_rollout(signed_in: Client, 
     last = trained.rollouts.filter(step=2, purpose="train")
     assert last.count() == 8
     assert all(f"/rollouts/{rollout.pk}/" in page for rollout in last)
+
+
+def test_a_strip_of_a_large_step_shows_its_first_rollouts_and_says_how_many_more(
+    signed_in: Client, trained: Run
+):
+    like = trained.rollouts.filter(step=2, purpose="train").first()
+    more = []
+    for index in range(8, 8 + STRIP_CELLS):
+        like.pk, like.index = uuid4(), index
+        more.append(copy(like))
+    Rollout.objects.bulk_create(more)
+    for address in ("/runs/", f"/runs/{trained.pk}/header/"):
+        page = signed_in.get(address).content.decode()
+        assert page.count('href="/rollouts/') == STRIP_CELLS
+        assert f'href="/runs/{trained.pk}/steps/2/" title="8 more rollouts' in page
+
+
+def test_a_large_taskset_is_shown_in_pages(signed_in: Client):
+    taskset = Taskset.objects.create(name="large")
+    Task.objects.bulk_create(
+        Task(taskset=taskset, task_id=f"large/{number:03}", split="train") for number in range(51)
+    )
+    first = signed_in.get("/tasksets/large/?split=train")
+    assert "51 tasks" in first.content.decode()
+    assert [task.task_id for task, _ in first.context["rows"]][-1] == "large/049"
+    assert "?split=train&amp;page=2" in first.content.decode()
+    second = signed_in.get("/tasksets/large/?split=train&page=2")
+    assert [task.task_id for task, _ in second.context["rows"]] == ["large/050"]
 
 
 def test_filters_that_match_nothing_say_so(signed_in: Client, trained: Run):

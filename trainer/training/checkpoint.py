@@ -1,15 +1,18 @@
 """A run's state on disk: model, optimizer, random states, task cursor and policy version, whole or not at all.
 
-`checkpoints/step_N/` appears by a rename when everything in it is written, and the oldest are removed afterwards, so a crash
-at any moment leaves the last complete one. `model/` inside is an ordinary transformers folder. Of a run with LoRA it has the
-merged weights; what such a run goes on from is `adapter/`, in PEFT's format, beside the frozen weights of `model.path`.
-With several ranks the lead writes and reads whole tensors, so a checkpoint knows nothing of how many there were.
+`checkpoints/step_N/` appears by a rename when everything in it is on the disk, and the oldest are removed afterwards, so a
+crash at any moment, the machine's included, leaves the last complete one. `model/` inside is an ordinary transformers folder.
+Of a run with LoRA it has the merged weights; what such a run goes on from is `adapter/`, in PEFT's format, beside the frozen
+weights of `model.path`. With several ranks the lead writes and reads whole tensors, so a checkpoint knows nothing of how many
+there were.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import EINVAL, ENOTSUP
 from pathlib import Path
 from pickle import PickleError
 from types import MappingProxyType
@@ -135,8 +138,10 @@ def save(
         torch.save(state.optimizer, unfinished / "optimizer.pt")
         torch.save(torch.get_rng_state(), unfinished / "rng.pt")
         (unfinished / STATE).write_text(progress.as_json())
+        _to_disk(unfinished)
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
+        _sync(root)
     except UNWRITTEN as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise CheckpointError(
@@ -152,7 +157,26 @@ def restate(run_dir: Path, progress: Progress) -> None:
     state = run_dir / FOLDER / f"step_{progress.step}" / STATE
     unfinished = state.with_suffix(".tmp")
     unfinished.write_text(progress.as_json())
+    _sync(unfinished)
     unfinished.rename(state)
+
+
+def _to_disk(folder: Path) -> None:
+    """Everything in `folder`, which a rename alone does not wait for. Raises OSError."""
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """A folder's entries where the file system can; some that come over a network refuse."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (EINVAL, ENOTSUP) or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _save_model(policy: Policy, whole: dict[str, Tensor], tokenizer: Any, folder: Path) -> None:

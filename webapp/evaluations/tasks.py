@@ -16,7 +16,6 @@ from webapp.assessments.results import Results, results_of
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.overview import solve_rates, task_ids
 from webapp.rollouts.models import Rollout
-from webapp.runs.header import HEAVY
 
 PAGE_SIZE = 25
 SHOWN = {
@@ -91,7 +90,7 @@ def _is_wanted(task: str, rates: dict[str, float], query: QueryDict) -> bool:
 def _rollouts(evaluation: Evaluation, tasks: Sequence[str]) -> dict[str, list[Rollout]]:
     rows = Rollout.objects.filter(evaluation=evaluation, superseded=False, task__in=tasks)
     found: dict[str, list[Rollout]] = {}
-    annotated = rows.defer(*HEAVY).annotate(digest=MD5("patch"), size=Length("patch"))
+    annotated = rows.light().annotate(digest=MD5("patch"), size=Length("patch"))
     for rollout in annotated.order_by("task", "index"):
         found.setdefault(rollout.task, []).append(rollout)
     return found

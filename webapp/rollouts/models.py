@@ -3,7 +3,14 @@
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, F, Q, Window
+from django.db.models.functions import RowNumber
+
+HEAVY = ("patch", "tests", "files", "reason")
+"""Columns of a rollout that tables and strips do without."""
+
+STRIP_CELLS = 128
+"""The most that a strip of a step shows: a step of the published recipe has 512 rollouts."""
 
 
 class Belonging(models.Model):
@@ -62,6 +69,16 @@ class RolloutQuerySet(models.QuerySet["Rollout"]):
     def counted(self) -> "RolloutQuerySet":
         """Those with a reward that no later attempt replaced."""
         return self.filter(superseded=False, reward__isnull=False)
+
+    def light(self) -> "RolloutQuerySet":
+        return self.defer(*HEAVY)
+
+    def first_of_each_run(self, limit: int = STRIP_CELLS) -> "RolloutQuerySet":
+        """At most `limit` of each run, by task; each says as `num_in_run` how many there were."""
+        run = [F("run_id")]
+        place = Window(RowNumber(), partition_by=run, order_by=["task", "group_id", "index"])
+        counted = self.annotate(place=place, num_in_run=Window(Count("id"), partition_by=run))
+        return counted.filter(place__lte=limit)
 
 
 class Rollout(Belonging):

@@ -4,10 +4,10 @@ A cell's height is its reward and its look is what became of the rollout, so the
 colour as well.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from django.urls import reverse
 
@@ -41,6 +41,14 @@ class Cell:
     title: str
     url: str
     id: str
+
+
+class Rest(NamedTuple):
+    """What a strip leaves out of a large step."""
+
+    num: int
+    url: str
+    """Of the step, where all of them are."""
 
 
 def kind_of(rollout: Rollout, run_live: bool = True) -> Kind:
@@ -79,3 +87,11 @@ def strip(rollouts: Iterable[Rollout], run_live: bool = True) -> list[list[Cell]
         [cell(rollout, run_live) for rollout in members]
         for _, members in groupby(ordered, key=lambda r: r.group_id)
     ]
+
+
+def rest_of(rollouts: Sequence[Rollout]) -> Rest | None:
+    """None where all are there. Only `RolloutQuerySet.first_of_each_run` leaves some out."""
+    num = getattr(rollouts[0], "num_in_run", 0) - len(rollouts) if rollouts else 0
+    if num <= 0:
+        return None
+    return Rest(num, reverse("runs:step", args=[rollouts[0].run_id, rollouts[0].step]))

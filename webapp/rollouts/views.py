@@ -101,7 +101,7 @@ def _rollout(rollout_id: UUID) -> Rollout:
 
 def _frame(rollout: Rollout, tab: str) -> dict[str, Any]:
     """Header, tabs, and the way to the siblings."""
-    rows = rollout.group.rollouts.defer("patch", "tests", "files").order_by("index")
+    rows = rollout.group.rollouts.light().order_by("index")
     members = list(rows)
     place = next(i for i, member in enumerate(members) if member.pk == rollout.pk)
     number = TABS.index(tab)

@@ -2,40 +2,24 @@
 alarms.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
+from django.db.models.fields.json import KeyTransform
 
 from webapp.rollouts.models import Group, Rollout
 from webapp.runs import lifecycle, placement
-from webapp.runs.headline import headline
-from webapp.runs.models import Run, RunEvaluation, Step
-
-HEAVY = ("patch", "tests", "files", "reason")
-"""Columns of a rollout that tables and strips do without."""
+from webapp.runs.headline import Measured, headline
+from webapp.runs.models import Run
 
 
-class CountedRows(NamedTuple):
-    """Rows that no later attempt superseded, oldest first."""
-
-    steps: list[Step]
-    evaluations: list[RunEvaluation]
-
-
-def counted_rows(run: Run) -> CountedRows:
-    return CountedRows(
-        list(run.steps.filter(superseded=False).order_by("step")),
-        list(run.evaluations.filter(superseded=False).order_by("step")),
-    )
-
-
-def header(user: User | AnonymousUser, run: Run, rows: CountedRows | None = None) -> dict[str, Any]:
-    """The context of `runs/_header.html`; `rows` where the page has read them already."""
-    counted = rows or counted_rows(run)
+def header(user: User | AnonymousUser, run: Run) -> dict[str, Any]:
+    """The context of `runs/_header.html`. Reads of each step its reward and time, not its metrics."""
     newest = _newest_step_rollouts(run)
+    evaluations = run.evaluations.filter(superseded=False).order_by("step").defer("scores")
     return {
         "run": run,
-        "headline": headline(run, counted.steps, counted.evaluations),
+        "headline": headline(run, _measured(run), list(evaluations)),
         "strip_step": newest[0].step if newest else None,
         "strip_rollouts": newest,
         "alarms": sorted(run.alarms.values(), key=lambda alarm: -alarm["step"]),
@@ -45,8 +29,14 @@ def header(user: User | AnonymousUser, run: Run, rows: CountedRows | None = None
     }
 
 
+def _measured(run: Run) -> list[Measured]:
+    steps = run.steps.filter(superseded=False).order_by("step")
+    pairs = steps.values_list(KeyTransform("reward/mean", "metrics"), "seconds")
+    return [Measured(p[0] / p[1] if p and p[1] else None, seconds) for p, seconds in pairs]
+
+
 def _newest_step_rollouts(run: Run) -> list[Rollout]:
     groups = Group.objects.filter(run=run, purpose="train", superseded=False)
     newest = groups.order_by("-step").values("step")[:1]
     rows = Rollout.objects.filter(run=run, purpose="train", superseded=False, step=newest)
-    return list(rows.defer(*HEAVY))
+    return list(rows.light().first_of_each_run())

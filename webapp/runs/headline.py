@@ -5,11 +5,19 @@ in, numbers out.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
-from webapp.runs.models import Run, RunEvaluation, Step
+from webapp.runs.models import Run, RunEvaluation
 
 PACE_STEPS = 8
 """Newest steps whose median is the pace."""
+
+
+class Measured(NamedTuple):
+    """What the headline knows of a step."""
+
+    reward: float | None
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +35,9 @@ class Headline:
     """Of steps and evaluations; None when the run is not going on or nothing was measured."""
 
 
-def headline(run: Run, steps: Sequence[Step], evaluations: Sequence[RunEvaluation]) -> Headline:
+def headline(run: Run, steps: Sequence[Measured], evaluations: Sequence[RunEvaluation]) -> Headline:
     """`steps` and `evaluations` are those that count, oldest first."""
-    rewards = [value for row in steps if (value := row.metric("reward/mean")) is not None]
+    rewards = [row.reward for row in steps if row.reward is not None]
     heldout = [row.mean_reward for row in evaluations]
     compared = len(heldout) > 1 and evaluations[0].step == 0
     step_s = median(row.seconds for row in steps[-PACE_STEPS:]) if steps else None

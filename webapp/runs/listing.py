@@ -35,7 +35,7 @@ class Row:
     change: float | None
     spark: str
     rollouts: list[Rollout]
-    """Of the last step that ended."""
+    """Of the last step that ended, the first ones."""
 
 
 def filtered_runs(query: QueryDict) -> RunQuerySet:
@@ -103,7 +103,7 @@ def _last_step_rollouts(runs: Sequence[Run]) -> dict[object, list[Rollout]]:
     found: dict[object, list[Rollout]] = defaultdict(list)
     last = Rollout.objects.filter(
         run__in=runs, step=F("run__current_step"), purpose="train", superseded=False
-    ).defer("patch", "tests", "files")
-    for rollout in last:
+    )
+    for rollout in last.light().first_of_each_run():
         found[rollout.run_id].append(rollout)
     return found

@@ -27,7 +27,7 @@ class GroupRow:
 def group_rows(run: Run, step: int, purpose: str) -> list[GroupRow]:
     groups = Group.objects.filter(run=run, step=step, purpose=purpose, superseded=False)
     rollouts: dict[object, list[Rollout]] = defaultdict(list)
-    rows = Rollout.objects.filter(group__in=groups).defer("patch", "tests", "files", "reason")
+    rows = Rollout.objects.filter(group__in=groups).light()
     for rollout in rows.order_by("index"):
         rollouts[rollout.group_id].append(rollout)
     ordered = groups.defer("prompt").order_by("task", "id")

@@ -16,7 +16,7 @@ from webapp.rollouts.transcript import shown_turn
 from webapp.runs import charts, placement
 from webapp.runs.configs import compared_sections, recipe_data
 from webapp.runs.forms import AxesForm
-from webapp.runs.header import HEAVY, CountedRows, counted_rows, header
+from webapp.runs.header import header
 from webapp.runs.listing import filtered_runs, page_of_rows
 from webapp.runs.log import LEVELS, log_lines
 from webapp.runs.models import Event, Run, RunStatus, Worker
@@ -52,11 +52,10 @@ def run_list(request: HtmxRequest) -> HttpResponse:
 def run_page(request: HttpRequest, run_id: UUID) -> HttpResponse:
     run = _run(run_id)
     axes = AxesForm(request.GET)
-    counted = counted_rows(run)
     context = {
-        **header(request.user, run, counted),
+        **header(request.user, run),
         "sections": charts.SECTIONS,
-        "figures": _figures(run, counted, axes),
+        "figures": _figures(run, axes),
         "axes": axes,
         "resting": resting(run),
         "tab": "overview",
@@ -73,8 +72,7 @@ def run_header(request: HttpRequest, run_id: UUID) -> HttpResponse:
 
 
 def run_figures(request: HttpRequest, run_id: UUID) -> JsonResponse:
-    run = _run(run_id)
-    return JsonResponse({"figures": _figures(run, counted_rows(run), AxesForm(request.GET))})
+    return JsonResponse({"figures": _figures(_run(run_id), AxesForm(request.GET))})
 
 
 def live_page(request: HttpRequest, run_id: UUID) -> HttpResponse:
@@ -166,13 +164,15 @@ def _uuid(text: str) -> UUID:
         raise Http404(f"{text!r} is no id") from error
 
 
-def _figures(run: Run, counted: CountedRows, form: AxesForm) -> dict[str, charts.Figure]:
-    curves = charts.Curves(counted.steps, counted.evaluations, form.axes(), run.num_steps)
+def _figures(run: Run, form: AxesForm) -> dict[str, charts.Figure]:
+    steps = run.steps.filter(superseded=False).order_by("step")
+    evaluations = run.evaluations.filter(superseded=False).order_by("step")
+    curves = charts.Curves(list(steps), list(evaluations), form.axes(), run.num_steps)
     return charts.run_figures(curves)
 
 
 def _live_rows(request: HttpRequest, run: Run) -> dict[str, Any]:
-    rollouts = run.rollouts.filter(superseded=False).defer(*HEAVY)
+    rollouts = run.rollouts.filter(superseded=False).light()
     in_flight = rollouts.filter(finished_at=None).annotate(**_last_call()) if run.is_live else []
     followed = request.GET.get("rollout")
     return {

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.db.models import Avg, Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -16,6 +17,7 @@ from webapp.tasksets.models import Task, Taskset
 
 DIFFICULTIES = ("easy", "middle", "hard")
 SPLITS = ("train", "heldout")
+PAGE_SIZE = 50
 RECENT_ROLLOUTS = 40
 
 
@@ -35,11 +37,12 @@ def taskset_page(request: HttpRequest, name: str) -> HttpResponse:
     )
     if text := request.GET.get("q"):
         tasks = tasks.filter(Q(task_id__icontains=text) | Q(problem_statement__icontains=text))
-    rows = list(tasks)
-    rates = _solve_rates([task.task_id for task in rows])
+    page = Paginator(tasks, PAGE_SIZE).get_page(request.GET.get("page"))
+    rates = _solve_rates([task.task_id for task in page])
     context = {
         "taskset": taskset,
-        "rows": [(task, rates.get(task.task_id)) for task in rows],
+        "page": page,
+        "rows": [(task, rates.get(task.task_id)) for task in page],
         "difficulties": DIFFICULTIES,
         "splits": SPLITS,
         **_validation(request, taskset),
@@ -88,7 +91,7 @@ def _validation(request: HttpRequest, taskset: Taskset) -> dict[str, Any]:
 
 def task_page(request: HttpRequest, task_id: str) -> HttpResponse:
     task = get_object_or_404(Task.objects.select_related("taskset"), task_id=task_id)
-    counted = Rollout.objects.counted().filter(task=task_id).defer("patch", "tests", "files")
+    counted = Rollout.objects.counted().filter(task=task_id).light()
     context = {
         "task": task,
         "gold": file_diffs(task.gold_patch),
