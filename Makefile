@@ -1,5 +1,5 @@
-# The commands of this project. Each makes what it needs first; none needs an account, a GPU, Docker, Redis or PostgreSQL
-# but `make test`, which installs and starts its own PostgreSQL and Redis, and `make docker-test`. ARGS go to the studio:
+# The commands of this project. Each but `lint` makes what it needs first; none needs an account or a GPU. Those that test install
+# PostgreSQL, Redis and chromium; those with Docker or Kubernetes bring their own, as root on Debian. ARGS go to the studio:
 # make demo ARGS='--port 8080'
 
 export VENV ?= .venv
@@ -20,7 +20,7 @@ demo: setup ## train the starter model and watch it learn in a browser
 dev: setup ## web server and workers on this machine
 	@$(BIN)/python manage.py studio $(ARGS)
 
-test: ## everything that must hold: lint, then all tests, on two workers
+test: ## lint, then all tests but those that need Docker, Kubernetes or a GPU, on two workers
 	@scripts/setup.sh --tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -54,7 +54,7 @@ bench: ## one starter step here and in TRL, and the ratios
 	@scripts/setup.sh --bench
 	@$(BIN)/python -m benchmarks.step_time
 
-bench-sandbox: ## episodes in each sandbox here and in SWE-ReX, on a Docker engine of their own
+bench-sandbox: ## episodes in each sandbox here and in SWE-ReX, on a Docker engine and a Kubernetes node of their own
 	@scripts/setup.sh --bench
 	@$(BIN)/python -m tests.docker_engine --network $(BIN)/python -m benchmarks.sandbox $(ARGS)
 

@@ -7,7 +7,7 @@ It does not decide whether the tests passed: that is `sandbox.grading`.
     SandboxError
     ├── SandboxUnavailable   the backend could not create a sandbox (daemon down, image missing, no room)
     ├── SandboxGone          the sandbox ended underneath us, by no action of the agent
-    ├── SandboxDestroyed     the agent destroyed its own sandbox (removed /bin, killed PID 1, filled the disk)
+    ├── SandboxDestroyed     the agent destroyed its own sandbox (removed /bin, killed PID 1, filled a node's disk)
     ├── SandboxPathError     a path cannot be read or written (missing, a link out, too large)
     └── TasksetError         a task or taskset is malformed: names the file, the value and the remedy
 """

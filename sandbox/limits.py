@@ -23,6 +23,15 @@ class Limits:
     max_observation_chars: int = 10_000
 
 
+OF_IMAGES = Limits(memory_mib=4096, pids=1024, disk_mib=4096, grading_timeout_s=1200)
+"""For a repository that is the image's own, with its `.venv`: about as the published recipe has it."""
+
+
+def usual_limits(task: Task) -> Limits:
+    """Where nobody says otherwise."""
+    return Limits() if task.files else OF_IMAGES
+
+
 def spec_of(task: Task, *, labels: SandboxLabels, limits: Limits) -> SandboxSpec:
     """The sandbox in which `task` is worked on, and another like it in which it is graded."""
     return SandboxSpec(

@@ -7,6 +7,7 @@ root of `sandbox.rootfs` is the rest. Nothing in it is ever written to by a sand
 
 import argparse
 import io
+import os
 import shutil
 import sys
 import tarfile
@@ -15,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from sandbox.available import docker_address
 from sandbox.errors import SandboxUnavailable
 
 IMAGES = Path(__file__).resolve().parent.parent / "var" / "images"
 REPOSITORY = "testbed"
 TESTS = "r2e_tests"
-_ENGINE = "unix:///var/run/docker.sock"
 
 
 def folder_of(name: str, images: Path = IMAGES) -> Path:
@@ -49,7 +50,7 @@ def pack_repository(folder: Path) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(name: str, *, engine: str = _ENGINE, images: Path = IMAGES) -> Path:
+def unpack(name: str, *, engine: str, images: Path = IMAGES) -> Path:
     """The folder of the image called `name`, taken out of `engine` if it is not there. Raises SandboxUnavailable."""
     folder = folder_of(name, images)
     if folder.is_dir():
@@ -116,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sandbox.unpack", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("image", nargs="+", help="name of an image that the engine has")
-    parser.add_argument("--engine", default=_ENGINE, help="default: %(default)s")
+    parser.add_argument("--engine", default=docker_address(os.environ), help="default: %(default)s")
     parser.add_argument("--to", type=Path, default=IMAGES, help="default: %(default)s")
     options = parser.parse_args(argv)
     try:

@@ -19,21 +19,31 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from sandbox.base import BACKENDS, SandboxLabels
 from sandbox.deployment import configured_backend
-from sandbox.environment import Grade, Limits, grade
+from sandbox.environment import Grade, grade
 from sandbox.errors import Outcome, SandboxUnavailable, TasksetError
 from sandbox.events import EventWriter, Finished, Started, TaskJudged
+from sandbox.limits import OF_IMAGES, Limits, usual_limits
 from sandbox.task import Task, load_taskset
 from sandbox.verdicts import VALIDATION_FILE, Attempt, PatchName, Verdict, VerdictFile, digest
 
+LIMITS = {
+    "memory_mib": "memory of one sandbox, MiB",
+    "pids": "processes in one sandbox",
+    "disk_mib": "writable space of one sandbox, MiB",
+    "grading_timeout_s": "seconds for the tests of one grading",
+}
+"""What of a sandbox may be said otherwise, as the fields of a configuration have it."""
 SANDBOX_LIFE_S = 3600.0
 """After this many seconds anybody may remove a sandbox of ours; one grading takes far less."""
 
 GradePatch = Callable[[Task, bytes], Grade]
+LimitsOf = Callable[[Task], Limits]
 
 
 def exclusion(attempts: Sequence[Attempt]) -> str:
@@ -110,9 +120,11 @@ class Validation:
         runs: int,
         backend: str,
         events: EventWriter,
+        limits_of: LimitsOf = usual_limits,
         fresh: bool = False,
     ) -> None:
         self.tasks, self.runs, self.backend, self.events = tasks, runs, backend, events
+        self.limits_of = limits_of
         self.stop = threading.Event()
         """Set it to end after the gradings under way."""
         self.file = VerdictFile(folder / VALIDATION_FILE)
@@ -134,7 +146,7 @@ class Validation:
         return ordered
 
     def _judge(self, task: Task, grade_patch: GradePatch) -> tuple[Verdict | None, bool]:
-        key = digest(task, runs=self.runs, backend=self.backend)
+        key = digest(task, runs=self.runs, backend=self.backend, limits=self.limits_of(task))
         if key in self._known:
             return self._known[key], True
         try:
@@ -172,10 +184,10 @@ class Validation:
         )
 
 
-def grader(backend_name: str) -> GradePatch:
+def grader(backend_name: str, limits_of: LimitsOf = usual_limits) -> GradePatch:
     """Grades patches in fresh sandboxes of one backend, labelled as this process's own."""
     backend = configured_backend(backend_name)
-    run, limits = f"validate-{uuid4()}", Limits()
+    run = f"validate-{uuid4()}"
 
     def grade_patch(task: Task, patch: bytes) -> Grade:
         labels = SandboxLabels.held_here(
@@ -183,7 +195,7 @@ def grader(backend_name: str) -> GradePatch:
             rollout=str(uuid4()),
             for_s=SANDBOX_LIFE_S,
         )
-        return grade(task, patch, backend, labels=labels, limits=limits)
+        return grade(task, patch, backend, labels=labels, limits=limits_of(task))
 
     return grade_patch
 
@@ -219,13 +231,19 @@ def _validate(
     tasks: Sequence[Task], out: Path, options: argparse.Namespace, events: EventWriter
 ) -> tuple[list[Verdict], bool]:
     """The verdicts, and whether it was stopped before the last."""
-    grade_patch = grader(options.backend)
+    changes = {name: getattr(options, name) for name in LIMITS if getattr(options, name)}
+
+    def limits_of(task: Task) -> Limits:
+        return replace(usual_limits(task), **changes)
+
+    grade_patch = grader(options.backend, limits_of)
     validation = Validation(
         tasks,
         out,
         runs=options.runs,
         backend=options.backend,
         events=events,
+        limits_of=limits_of,
         fresh=options.fresh,
     )
     before = signal.signal(signal.SIGTERM, lambda *_: validation.stop.set())
@@ -256,6 +274,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         default=os.cpu_count() or 1,
         help="tasks at a time; default: cores",
     )
+    for name, what in LIMITS.items():
+        small, large = (getattr(limits, name) for limits in (Limits(), OF_IMAGES))
+        told = f"{what}; default: {small:g}, or {large:g} where the repository is the image's own"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=_positive, help=told)
     return parser.parse_args(argv)
 
 

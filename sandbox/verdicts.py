@@ -1,6 +1,6 @@
 """What validation found out, kept on disk: `validation.jsonl`, one `Verdict` a line.
 
-A verdict is about content: a task's fields, the runs and the backend. So a validation that was
+A verdict is about content: a task's fields, the runs, the backend and the limits. So a validation that was
 interrupted goes on where it was, and one of a changed taskset judges the changed tasks alone. A grading
 that broke is no knowledge: it is tried again. How tasks are judged is `sandbox.validate`.
 """
@@ -10,12 +10,14 @@ import json
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sandbox.errors import Outcome
+from sandbox.limits import Limits
 from sandbox.task import Task
 
 VALIDATION_FILE = "validation.jsonl"
@@ -60,9 +62,10 @@ class Verdict(BaseModel):
         return all(attempt.outcome is not Outcome.INFRA for attempt in self.attempts)
 
 
-def digest(task: Task, *, runs: int, backend: str) -> str:
+def digest(task: Task, *, runs: int, backend: str, limits: Limits) -> str:
     """Equal when the same content is judged in the same way."""
-    text = json.dumps([task.model_dump(mode="json"), runs, backend], sort_keys=True)
+    how = [runs, backend, asdict(limits)]
+    text = json.dumps([task.model_dump(mode="json"), *how], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

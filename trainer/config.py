@@ -174,7 +174,7 @@ class OptimizerConfig(Section):
     micro_batch_tokens: Positive = 4096
     """Unique tokens in one forward and backward pass; bounds memory, not results."""
     share_prefix: bool = True
-    """Run a group's prompt once instead of once a rollout; same gradients, less work."""
+    """Run what rollouts begin with alike (instruction, prompt, equal turns) once; same gradients, less work."""
 
 
 class EngineConfig(Section):

@@ -2,7 +2,7 @@
 
 With nothing set, one machine runs it all from `var/`: SQLite, a broker made of files, an in-process
 channel layer.
-DATABASE_URL, REDIS_URL and STORAGE_URL each replace one of these. docs/ has the table.
+DATABASE_URL, REDIS_URL and STORAGE_URL each replace one of these. README.md has the table.
 """
 
 import os
@@ -19,7 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def env_str(name: str, default: str = "") -> str:
-    """Text. `NAME_FILE` may name a file that holds it, for secrets."""
+    """Text; as every setting `NAME_FILE` may name a file that holds it."""
     file = os.environ.get(f"{name}_FILE")
     if file:
         try:
@@ -32,14 +32,14 @@ def env_str(name: str, default: str = "") -> str:
 
 
 def env_bool(name: str, default: bool = False) -> bool:
-    value = os.environ.get(name, "").lower()
+    value = env_str(name).lower()
     if value not in ("", "1", "true", "yes", "0", "false", "no"):
         raise ImproperlyConfigured(f"{name}={value}: is not a truth value; use true or false")
     return value in ("1", "true", "yes") if value else default
 
 
 def env_int(name: str, default: int) -> int:
-    value = os.environ.get(name, "")
+    value = env_str(name)
     try:
         return int(value) if value else default
     except ValueError as error:

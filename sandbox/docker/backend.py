@@ -1,9 +1,9 @@
 """The Docker backend: one hardened container a sandbox, over PyPI's `docker`.
 
-Makes, counts and removes containers. How one is isolated is `docker_options`, how it is used and how its failures are
-told apart `docker_sandbox`, how a command's streams are read `docker_exec`, what the engine tells by itself
-`docker_events`. The image must hold git, tar, and what the task's tests need; tasks that bring their own files need
-pytest on its python3's path: `python -m sandbox.images` makes the starter's. Our tools are brought in.
+Makes, counts and removes containers. How one is isolated is `options`, how it is used and how its failures are told apart
+`sandbox`, how a command's streams are read `exec`, what the engine tells by itself `events`. The image must hold git, tar, and
+what the task's tests need; tasks that bring their own files need pytest on its python3's path: `python -m sandbox.images` makes
+the starter's. Our tools are brought in.
 """
 
 import os

@@ -13,6 +13,7 @@ import pytest
 from sandbox.environment import Grade
 from sandbox.errors import Outcome, TasksetError
 from sandbox.events import EventWriter, TaskJudged, read_events
+from sandbox.limits import Limits, usual_limits
 from sandbox.task import Task
 from sandbox.validate import Validation, exclusion, main, validate_task
 from sandbox.verdicts import Attempt, Verdict
@@ -173,12 +174,14 @@ def test_what_is_known_is_not_graded_again(tmp_path: Path):
     ] * 5
 
 
-def test_a_changed_task_other_runs_and_fresh_are_graded_again(tmp_path: Path):
+def test_a_changed_task_other_limits_other_runs_and_fresh_are_graded_again(tmp_path: Path):
     validate(tmp_path, Grader())
-    changed, more, fresh = Grader(), Grader(), Grader()
+    changed, roomy, more, fresh = Grader(), Grader(), Grader(), Grader()
     tasks = [TASKS[0].model_copy(update={"problem_statement": "Other."}), *TASKS[1:]]
     validate(tmp_path, changed, tasks=tasks)
     assert set(changed.asked) == {"t/0"}
+    validate(tmp_path, roomy, limits_of=lambda task: Limits(disk_mib=8192))
+    assert len(roomy.asked) == 10
     validate(tmp_path, more, runs=2)
     assert len(more.asked) == 20
     validate(tmp_path, fresh, runs=2, fresh=True)
@@ -205,6 +208,38 @@ def test_a_stopped_validation_goes_on_where_it_was(tmp_path: Path):
     assert len(validate(tmp_path, again)) == 5
     assert set(again.asked) == {"t/1", "t/2", "t/3", "t/4"}
     assert lines_of(tmp_path) == ids_of_tasks()
+
+
+def test_a_repository_of_the_images_own_has_more_room():
+    bundled = TASK.model_copy(update={"files": {"one.py": "1"}})
+    assert usual_limits(bundled) == Limits()
+    assert usual_limits(TASK).disk_mib > Limits().disk_mib
+
+
+def test_limits_can_be_said(faulty_taskset: Path, tmp_path: Path):
+    """In two mebibytes of memory, the disk included, no test can run."""
+    out = tmp_path / "out"
+    assert (
+        main(
+            [
+                str(faulty_taskset),
+                "--runs",
+                "1",
+                "--memory-mib",
+                "1",
+                "--disk-mib",
+                "1",
+                "--out",
+                str(out),
+            ]
+        )
+        == 1
+    )
+    verdicts = [
+        Verdict.model_validate_json(line)
+        for line in (out / "validation.jsonl").read_text().splitlines()
+    ]
+    assert not any(verdict.accepted for verdict in verdicts)
 
 
 def test_a_killed_command_goes_on_where_it_was(faulty_taskset: Path, tmp_path: Path):

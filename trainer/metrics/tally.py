@@ -2,8 +2,7 @@
 
 A mean or a rate is a `Ratio` and adds by numerators and denominators, so a mean over any split equals the mean over the whole;
 an extreme is a number and adds by its maximum. One rank's tally is small and picklable: gather all of them
-(`torch.distributed.all_gather_object`) and `merge`. It knows no names: who measures what is in `metrics`, `token_metrics` and
-`speed`.
+(`torch.distributed.all_gather_object`) and `merge`. It knows no names: who measures what is in `steps`, `tokens` and `speed`.
 """
 
 import math

@@ -135,7 +135,7 @@ def clone(request: HttpRequest, run_id: UUID, payload: CloneIn) -> Status[Any]:
 
 @router.post("/{uuid:run_id}/stop", response={202: RunOut})
 def stop(request: HttpRequest, run_id: UUID) -> Status[Run]:
-    """Save a checkpoint and end; takes up to 15 s."""
+    """Save a checkpoint and end; takes up to the administrator's STOP_GRACE_S and a few seconds."""
     run = _changeable(request, run_id)
     if not lifecycle.request_stop(run, by=request.user.get_username()):
         raise HttpError(409, f"The run is {run.status}: only a queued or live one can be stopped.")
