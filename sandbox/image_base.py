@@ -44,6 +44,7 @@ done
 _SCRUB = f"""
 set -e
 base=$1
+: > "$2/tracked"
 if [ -n "$base" ]; then
   git --git-dir=.git config uploadpack.allowAnySHA1InWant true
   mv .git .git-image
@@ -53,18 +54,33 @@ if [ -n "$base" ]; then
   git read-tree HEAD
   rm -rf .git-image .git/FETCH_HEAD
 else
+  if [ -e .git ]; then git --git-dir=.git ls-files -z > "$2/tracked" || : > "$2/tracked"; fi
   rm -rf .git
   {snapshot.INIT_SCRIPT}
 fi
 cat > "$2/setup.patch"
 if [ -s "$2/setup.patch" ]; then git apply --whitespace=nowarn -p1 "$2/setup.patch"; fi
 git add -A
+git ls-files -z --others --ignored --exclude-standard | LC_ALL=C sort -z > "$2/ignored"
+LC_ALL=C sort -z "$2/tracked" | LC_ALL=C comm -z -12 - "$2/ignored" \\
+  | git --literal-pathspecs add -f --pathspec-from-file=- --pathspec-file-nul
 if ! git rev-parse -q --verify HEAD > /dev/null || ! git diff --cached --quiet HEAD; then
   git commit -q --allow-empty -m base
 fi
 rm -rf .git/logs .git/COMMIT_EDITMSG
 """
-"""$1 the commit to keep or nothing, $2 a scratch folder, stdin the set-up patch."""
+"""$1 the commit to keep or nothing, $2 a scratch folder, stdin the set-up patch. What the image's git tracks is part of
+the base even where a .gitignore names it.
+"""
+_COMMIT_FILES = f"""
+set -e
+rm -rf .git
+{snapshot.INIT_SCRIPT}
+git add -A -f
+git commit -q --allow-empty -m base
+rm -rf .git/logs .git/COMMIT_EDITMSG
+"""
+"""Every file given is part of the base, whatever a .gitignore among them says."""
 
 
 _RUNNABLE = 'if [ -L "$1" ] && [ ! -x "$1" ]; then readlink "$1"; fi'
@@ -95,7 +111,7 @@ def container_base(
 
 def files_base(blank: Blank) -> snapshot.Base:
     """The base of the files that lie in the working tree. Raises SandboxUnavailable."""
-    blank.run_git(["sh", "-c", snapshot.BASE_SCRIPT])
+    blank.run_git(["sh", "-c", _COMMIT_FILES])
     return _packed(blank, b"")
 
 

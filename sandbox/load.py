@@ -8,6 +8,7 @@ is for `sandbox.validate`. Exit code 0: every row is a task; 1: some were left o
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
@@ -51,8 +52,10 @@ class Load:
         rows = islice(read_source(self.source, split=split), limit)
         number = 0
         for number, values in enumerate(rows, start=1):
-            schema = schema or detect_schema(values)
             try:
+                if isinstance(values, RowError):
+                    raise values
+                schema = schema or detect_schema(values)
                 task = read_row(schema, number, values, self.name)
                 self._take(task, number)
             except RowError as error:
@@ -97,6 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except TasksetError as error:
             events.write(Finished(status="failed", reason=str(error)))
             print(error, file=sys.stderr)
+            return 2
+        except Exception as error:
+            events.write(Finished(status="failed", reason=f"{type(error).__name__}: {error}"))
+            traceback.print_exc()
             return 2
         done = f"{options.name}: {load.num_tasks} tasks, {load.num_rejected} rows left out."
         events.write(Finished(status="finished", reason=done))

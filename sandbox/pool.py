@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sandbox.base import (
     DEFAULT_MAX_OUTPUT_BYTES,
@@ -55,12 +56,15 @@ class Pool:
         self._renewer: threading.Thread | None = None
 
     def create(self, spec: SandboxSpec) -> "PooledSandbox":
-        """As the backend's, once admitted. Raises SandboxUnavailable, also once the pool is closed."""
+        """As the backend's, once admitted, and held for `lease_s` from then on at least. Raises SandboxUnavailable, also
+        once the pool is closed.
+        """
         # The wait for a start is outside the gate, so that commands pass by those who wait.
         with self._starts, self._gate:
             if self._closed.is_set():
                 raise SandboxUnavailable("the pool of sandboxes is closed")
-            sandbox = PooledSandbox(self._backend.create(spec), self._gate, self._leased)
+            inner = self._backend.create(self._leased_anew(spec))
+            sandbox = PooledSandbox(inner, self._gate, self._leased)
         with self._lock:
             self._leased[sandbox.id] = sandbox
             if self._renewer is None:
@@ -69,6 +73,11 @@ class Pool:
         if self._closed.is_set():
             sandbox.close()
         return sandbox
+
+    def _leased_anew(self, spec: SandboxSpec) -> SandboxSpec:
+        """Its labels may be those of a sandbox that is renewed since they were written."""
+        expires = max(spec.labels.expires, time.time() + self._lease_s)
+        return replace(spec, labels=replace(spec.labels, expires=expires))
 
     def _renew(self) -> None:
         """Keep the leases of what is held ahead of the clock, until the pool is closed."""
@@ -82,7 +91,7 @@ class Pool:
     def hidden_files(self, spec: SandboxSpec) -> bytes:
         """As the backend's, once admitted: it may have to make the image's repository ready."""
         with self._gate:
-            return self._backend.hidden_files(spec)
+            return self._backend.hidden_files(self._leased_anew(spec))
 
     @property
     def leased(self) -> int:

@@ -1,24 +1,29 @@
 """Pull images onto every node before they are needed: `python -m sandbox.prepull IMAGE...`, wave by wave, with progress.
 
 One DaemonSet a wave, one idle container an image; when each image is there on each node, or cannot be had, the wave is
-removed and the next begins. Whether an image holds what a sandbox needs is not looked at.
+removed and the next begins. Of one that is killed, a reaper removes the ConfigMap that owns its wave, and the wave with it.
+Whether an image holds what a sandbox needs is not looked at.
 """
 
 import argparse
-import hashlib
+import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from sandbox.base import SandboxLabels
 from sandbox.errors import SandboxUnavailable
 from sandbox.kubernetes.api import Api, ApiError, Json
 from sandbox.kubernetes.options import KubernetesOptions
-from sandbox.kubernetes.pod import PREFIX
+from sandbox.kubernetes.pod import PREFIX, owned_by, run_name, run_object
 from sandbox.kubernetes.reap import delete
 from sandbox.kubernetes.status import image_problem
 
 _GROUP = "apis/apps/v1"
+_RUN = "prepull"
 _POLL_S = 1.0
 
 
@@ -54,18 +59,31 @@ def prepull(
     failed: dict[str, str] = {}
     unique = list(dict.fromkeys(images))
     waves = [unique[n : n + wave_size] for n in range(0, len(unique), wave_size)]
-    for number, wave in enumerate(waves, 1):
-        name = f"prepull-{hashlib.sha256(repr(wave).encode()).hexdigest()[:16]}"
-        try:
-            api.call(
-                "POST", api.path("daemonsets", group=_GROUP), body=_daemon_set(name, wave, options)
-            )
-            for state in _follow(api, name, wave, (number, len(waves)), timeout_s):
-                report(state)
-                failed |= state.failed
-        finally:
-            delete(api, "daemonsets", name, group=_GROUP)
+    with _owner(api, lifetime_s=2 * timeout_s * len(waves)) as owner:
+        for number, wave in enumerate(waves, 1):
+            name = f"prepull-{secrets.token_hex(8)}"
+            body = _daemon_set(name, wave, options, owner)
+            try:
+                api.call("POST", api.path("daemonsets", group=_GROUP), body=body)
+                for state in _follow(api, name, wave, (number, len(waves)), timeout_s):
+                    report(state)
+                    failed |= state.failed
+            finally:
+                delete(api, "daemonsets", name, group=_GROUP)
     return failed
+
+
+@contextmanager
+def _owner(api: Api, lifetime_s: float) -> Iterator[Json]:
+    """A reference to a ConfigMap that a reaper removes when this process is dead. Raises ApiError."""
+    pull = secrets.token_hex(8)
+    labels = SandboxLabels.held_here(run=_RUN, rollout=pull, for_s=lifetime_s)
+    try:
+        body = run_object(labels, pull, lifetime_s)
+        made = api.call("POST", api.path("configmaps"), body=body)
+        yield owned_by(_RUN, pull, made["metadata"]["uid"])
+    finally:
+        delete(api, "configmaps", run_name(_RUN, pull))
 
 
 def _follow(
@@ -109,7 +127,7 @@ def _state(
     return Wave(*place, settled, num_nodes * len(wave), failed)
 
 
-def _daemon_set(name: str, wave: Sequence[str], options: KubernetesOptions) -> Json:
+def _daemon_set(name: str, wave: Sequence[str], options: KubernetesOptions, owner: Json) -> Json:
     labels = {f"{PREFIX}/prepull": name}
     tiny = {"cpu": "1m", "memory": "16Mi"}
     idle: Json = {
@@ -136,7 +154,7 @@ def _daemon_set(name: str, wave: Sequence[str], options: KubernetesOptions) -> J
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": {"name": name, "labels": labels},
+        "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
         "spec": {
             "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": pod},
@@ -184,4 +202,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # As an exception, so that what is on the cluster is removed first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

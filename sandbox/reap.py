@@ -7,16 +7,32 @@ not be removed.
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sandbox.base import BACKENDS
+from sandbox.base import BACKENDS, Backend
 from sandbox.bubblewrap.records import STATE
 from sandbox.deployment import configured_backend
-from sandbox.errors import SandboxUnavailable
+from sandbox.errors import SandboxError, SandboxUnavailable
+
+log = logging.getLogger(__name__)
+
+
+def reap_quietly(backend: Backend, run: str) -> None:
+    """Remove all sandboxes of `run`, at the end of what held them: how that ended is not for an engine that is away to say.
+    What is left, a later reaper removes.
+    """
+    try:
+        report = backend.reap(run=run)
+    except (SandboxError, OSError) as error:
+        log.warning("run %s: sandboxes not reaped; a later reaper will try: %s", run, error)
+        return
+    for problem in report.errors:
+        log.warning("run %s: %s", run, problem)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """A repository's base commit and the patch against it, made with git but never with the agent's
 git.
 
-`base_archive` gives the working tree a fresh repository of one commit, so that no ref, reflog or
-object of the future is in reach. `diff_argv` compares the working tree, read-only, with a copy of
+`INIT_SCRIPT` gives the working tree a fresh repository, so that no ref, reflog or
+object of the future is in reach. `DIFF_SCRIPT` compares the working tree, read-only, with a copy of
 that repository which the agent never held: no hook, filter, attribute or configuration of the
 agent's is honoured. Both run inside a sandbox, which is each backend's affair; here are the scripts
 and what their end means.
@@ -57,22 +57,16 @@ printf '{_EXCLUDED}' > .git/info/exclude
 printf '{_ATTRIBUTES}\\n' > .git/info/attributes
 git config core.logAllRefUpdates false
 """
-BASE_SCRIPT = f"""
-set -e
-rm -rf .git
-{INIT_SCRIPT}
-git add -A
-git commit -q --allow-empty -m base
-rm -rf .git/logs .git/COMMIT_EDITMSG
-"""
-"""Run in the working tree: makes it a repository of one commit."""
 
+_NO_BASE = 75
+_BASE_STANDS = b"base stands\n"
 DIFF_SCRIPT = f"""
 set -e
+trap 'exit {_NO_BASE}' EXIT
 mkdir -p "$1/repo"
-tar -xf - -C "$1/repo" --no-same-owner
-export GIT_DIR="$1/repo" GIT_WORK_TREE="$2"
-cd "$2"
+cd "$1"
+tar -xf - -C repo --no-same-owner
+export GIT_DIR="$1/repo"
 git config core.hooksPath /dev/null
 git config core.attributesFile /dev/null
 git config core.excludesFile /dev/null
@@ -84,6 +78,10 @@ git config gc.auto 0
 rm -f "$GIT_DIR/index"
 git read-tree HEAD
 printf '{_EXCLUDED}' > "$GIT_DIR/info/exclude"
+trap - EXIT
+echo base stands >&2
+export GIT_WORK_TREE="$2"
+cd "$2"
 find . -xdev -path ./.git -prune -o -type f -size +{MAX_NEW_FILE_KIB}k -print 2>/dev/null \\
   | sed -e 's,^\\.,,' -e 's,[][*?\\\\!# ],\\\\&,g' >> "$GIT_DIR/info/exclude"
 git -c advice.addEmbeddedRepo=false add -A --ignore-errors . >&2 || true
@@ -91,8 +89,32 @@ exec git diff --cached --binary --full-index --no-ext-diff --no-textconv --no-co
   --src-prefix=a/ --dst-prefix=b/ HEAD --
 """
 """$1 an empty scratch folder, $2 the working tree, stdin the archive `Base.git`: the patch on
-stdout.
+stdout. Whether the base was laid out, in which the agent has no part, its exit code and its stderr say.
 """
+
+_SPARE_MIB = 64
+_SPARE_INODES = 5120
+"""For what the script itself writes beside the base: an index, and the objects of changed files."""
+_PAGE = 4096
+_BLOCK = 512
+
+
+class Room(NamedTuple):
+    """What a memory-backed folder must hold for a patch to be made in it."""
+
+    size_mib: int
+    inodes: int
+
+
+def room_for(git: bytes) -> Room:
+    """For the archive `Base.git`, unpacked: a file takes whole pages there, and a base may be one file an object."""
+    num_entries = num_pages = offset = 0
+    while offset < len(git) and git[offset]:
+        size = int(git[offset + 124 : offset + 136].rstrip(b"\0 ") or b"0", 8)
+        num_entries += 1
+        num_pages += -(-size // _PAGE)
+        offset += _BLOCK * (1 + -(-size // _BLOCK))
+    return Room(_SPARE_MIB + -(-num_pages * _PAGE >> 20), _SPARE_INODES + num_entries)
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
@@ -112,10 +134,18 @@ def pack(files: Mapping[str, bytes]) -> bytes:
 
 def patch_of(result: ExecResult, workdir: str) -> bytes:
     """The patch that `DIFF_SCRIPT` printed. Raises SandboxDestroyed if the agent left a tree of which
-    no sane patch can be made, SandboxGone if the sandbox ended underneath.
+    no sane patch can be made, SandboxGone if the sandbox ended underneath or has no room or time for the base.
     """
     if OUTCOME_OF_END[result.end] is Outcome.INFRA:
         raise SandboxGone(f"the sandbox ended while its patch was made ({result.end})")
+    if result.exit_code == _NO_BASE:
+        raise SandboxGone(
+            f"base not laid out for a patch: {said(result)}: raise memory_mib and disk_mib"
+        )
+    if result.end is End.TIMEOUT and _BASE_STANDS not in result.stderr:
+        raise SandboxGone(
+            f"base not laid out after {result.duration_s:.0f} s: is the machine overloaded?"
+        )
     if result.end is End.OUTPUT_LIMIT:
         raise SandboxDestroyed(
             f"patch larger than {MAX_PATCH_BYTES >> 20} MiB: no fix is that large"

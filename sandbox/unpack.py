@@ -8,7 +8,9 @@ root of `sandbox.rootfs` is the rest. Nothing in it is ever written to by a sand
 import argparse
 import io
 import os
+import secrets
 import shutil
+import signal
 import sys
 import tarfile
 import tempfile
@@ -17,11 +19,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sandbox.available import docker_address
+from sandbox.base import SandboxLabels
 from sandbox.errors import SandboxUnavailable
+from sandbox.labels import label_map
 
 IMAGES = Path(__file__).resolve().parent.parent / "var" / "images"
 REPOSITORY = "testbed"
 TESTS = "r2e_tests"
+_LONGEST_S = 6 * 3600.0
+"""After which a reaper on another machine may remove the container that an image is taken out of."""
 
 
 def folder_of(name: str, images: Path = IMAGES) -> Path:
@@ -70,9 +76,12 @@ def _export(name: str, engine: str, folder: Path) -> None:
     import docker
     from docker.errors import DockerException
 
+    labels = SandboxLabels.held_here(run="unpack", rollout=name, for_s=_LONGEST_S)
     try:
         client = docker.DockerClient(base_url=engine, timeout=600)
-        container = client.containers.create(name, ["true"])
+        container = client.containers.create(
+            name, ["true"], labels=label_map(labels, secrets.token_hex(8))
+        )
         try:
             with tarfile.open(fileobj=_Stream(container.export()), mode="r|") as archive:
                 archive.extractall(folder, members=_readable(archive), filter="tar")
@@ -130,4 +139,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # As an exception, so that the container and the half folder are removed first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

@@ -58,8 +58,9 @@ class Verdict(BaseModel):
 
     @property
     def is_lasting(self) -> bool:
-        """False when a grading broke: that says nothing about the task."""
-        return all(attempt.outcome is not Outcome.INFRA for attempt in self.attempts)
+        """False when a grading broke, or none was made: that says nothing about the task."""
+        graded = [attempt.outcome is not Outcome.INFRA for attempt in self.attempts]
+        return bool(graded) and all(graded)
 
 
 def digest(task: Task, *, runs: int, backend: str, limits: Limits) -> str:

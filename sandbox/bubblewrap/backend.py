@@ -7,9 +7,11 @@ Weaker than a container engine with a hypervisor below it: the host's kernel is 
 """
 
 import os
+import resource
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from sandbox import rootfs, snapshot, unpack
@@ -19,11 +21,35 @@ from sandbox.bubblewrap import cgroups, namespaces, records
 from sandbox.bubblewrap.reap import reap_records
 from sandbox.bubblewrap.sandbox import IMAGE_TESTBED, IMAGE_TESTS, BubblewrapSandbox
 from sandbox.bubblewrap.seccomp import seccomp_filter
-from sandbox.errors import SandboxUnavailable
+from sandbox.errors import SandboxError, SandboxUnavailable
 from sandbox.image_base import files_base, image_base
 
 _OWN_PIDS = 4
 """Processes of bwrap itself that count against the group."""
+_DESCRIPTORS = 1 << 16
+"""Wanted of this process: a sandbox at rest holds three, a running command nine more."""
+
+
+@contextmanager
+def _affordable() -> Iterator[None]:
+    """What this machine refuses us (a process, a descriptor, room for a record) is a sandbox that cannot be had."""
+    try:
+        yield
+    except SandboxError:
+        raise
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"bubblewrap backend: {error}: hold fewer sandboxes at once, "
+            "or raise what ran out (ulimit -n, ulimit -u, room on the disk)"
+        ) from error
+
+
+def _allow_descriptors() -> None:
+    """Many sandboxes need more descriptors than a login's usual 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class BubblewrapBackend:
@@ -41,6 +67,7 @@ class BubblewrapBackend:
         images: Mapping[str, Path] | None = None,
         unpacked: Path | str = unpack.IMAGES,
     ) -> None:
+        _allow_descriptors()
         self.cores = os.cpu_count() or 1
         self._python_cache, self._state = Path(python_cache), Path(state)
         self._images, self._unpacked = dict(images or {}), Path(unpacked)
@@ -64,12 +91,14 @@ class BubblewrapBackend:
 
     def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
         """A sandbox with `spec.files`, or the image's own repository, as its base commit. Raises SandboxUnavailable."""
-        stage, image = self._staged(self._found(spec.docker_image))
-        return self._create(stage, spec, image, self._bases.of(spec))
+        with _affordable():
+            stage, image = self._staged(self._found(spec.docker_image))
+            return self._create(stage, spec, image, self._bases.of(spec))
 
     def hidden_files(self, spec: SandboxSpec) -> bytes:
         """See `Backend.hidden_files`. Raises SandboxUnavailable."""
-        return self._bases.of(spec).hidden
+        with _affordable():
+            return self._bases.of(spec).hidden
 
     def _create(
         self,

@@ -6,6 +6,7 @@ controllers down (v2), so limits set on us hold for sandboxes too. A machine tha
 group yields None; the caller then falls back to RLIMITs and says that it is weaker.
 """
 
+import errno
 import os
 import signal
 import time
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PREFIX = "deepswe-"
+_REMOVED = (errno.ENOENT, errno.ENODEV)
+"""What reading a group's file gives when the group is gone, or goes while the file is open."""
 _CPU_PERIOD_US = 100_000
 
 
@@ -70,7 +73,7 @@ class Group:
         return sorted({folder / "cgroup.procs" for folder in self.folders.values()})
 
     def oom_kills(self) -> int:
-        """How many processes of the group the kernel has killed for want of memory."""
+        """How many processes of the group the kernel has killed for want of memory. Raises OSError if the group is gone."""
         name = "memory.oom_control" if self.version == 1 else "memory.events"
         for line in (self.folders["memory"] / name).read_text().splitlines():
             key, _, value = line.partition(" ")
@@ -94,9 +97,13 @@ class Group:
             _rmdir(folder)
 
     def _pids(self) -> list[int]:
-        with suppress(FileNotFoundError):
+        """Of what is in the group; nothing is in one that has been removed."""
+        try:
             return [int(p) for p in (self.folders["pids"] / "cgroup.procs").read_text().split()]
-        return []
+        except OSError as error:
+            if error.errno not in _REMOVED:
+                raise
+            return []
 
 
 def _write_if_there(file: Path, value: str) -> None:

@@ -229,7 +229,11 @@ class _Setup:
             raise self._failed()
         proc = f"/proc/{self.process.pid}/ns"
         user_fd = os.open(f"{proc}/user", os.O_RDONLY | os.O_CLOEXEC)
-        return user_fd, os.open(f"{proc}/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return user_fd, os.open(f"{proc}/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(user_fd)
+            raise
 
     def finish(self, data: bytes) -> None:
         try:

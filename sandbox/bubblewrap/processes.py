@@ -51,14 +51,16 @@ def run_confined(
     max_output_bytes: int,
 ) -> Finished:
     """Run `command(status_fd, seccomp_fd)` to its end, the deadline or the cap. Raises OSError if
-    it cannot be started.
+    it cannot be started or watched.
     """
-    status_read, status_write = os.pipe()
-    seccomp_read, seccomp_write = os.pipe()
+    seccomp_read = _filled_pipe(seccomp)
+    try:
+        status_read, status_write = os.pipe()
+    except OSError:
+        os.close(seccomp_read)
+        raise
     began = time.monotonic()
     try:
-        os.write(seccomp_write, seccomp)
-        os.close(seccomp_write)
         process = subprocess.Popen(
             command(status_write, seccomp_read),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -81,6 +83,14 @@ def run_confined(
         _Loop(process, status.fileno(), finished, stdin, began + timeout_s, max_output_bytes).run()
     finished.duration_s = time.monotonic() - began
     return finished
+
+
+def _filled_pipe(data: bytes) -> int:
+    """The end to read of a pipe that holds `data`, which must be small."""
+    reading, writing = os.pipe()
+    os.write(writing, data)
+    os.close(writing)
+    return reading
 
 
 class _Loop:

@@ -9,6 +9,7 @@ Namespaces and files need no record: they die with their holder.
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,49 +34,83 @@ class Record:
 
 
 class HeldRecord:
-    """A record while its sandbox lives; the lock says that the holder does too."""
+    """A record while its sandbox lives; the lock says that the holder does too. Thread-safe."""
 
     def __init__(self, state: Path, record: Record) -> None:
+        """Raises OSError; nothing is left then."""
         state.mkdir(parents=True, exist_ok=True)
         self.path = state / f"{record.id}.json"
         partial = state / f"{record.id}.new"
         self._record = record
+        self._in_use = threading.Lock()
         self._fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        os.write(self._fd, json.dumps(asdict(record)).encode())
-        partial.rename(self.path)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            with open(self._fd, "wb", closefd=False) as file:
+                file.write(json.dumps(asdict(record)).encode())
+            os.fsync(self._fd)
+            partial.rename(self.path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            self._close()
+            raise
 
     def renew(self, expires: float) -> None:
-        """Write down a later expiry, in place: another file would not hold the lock."""
+        """Write down a later expiry, in place: another file would not hold the lock. Raises OSError, also once removed."""
         labels = replace(self._record.labels, expires=expires)
         row = json.dumps(asdict(replace(self._record, labels=labels))).encode()
-        # Never shorter than what is there, so that a reader finds a whole record at any moment.
-        os.pwrite(self._fd, row.ljust(os.fstat(self._fd).st_size), 0)
+        with self._in_use:
+            # Never shorter than what is there, so that a reader finds a whole record at any moment.
+            os.pwrite(self._fd, row.ljust(os.fstat(self._fd).st_size), 0)
 
     def revoked(self) -> bool:
         """A reaper has taken the sandbox away."""
         return not self.path.exists()
 
     def remove(self) -> None:
-        with suppress(FileNotFoundError):
-            self.path.unlink()
-        os.close(self._fd)
+        with self._in_use:
+            self.path.unlink(missing_ok=True)
+            self._close()
+
+    def _close(self) -> None:
+        """Let go of the lock, and of a number that is soon another file's."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def remove_torn(state: Path) -> None:
-    """Remove records whose holder died while writing them: no sandbox was made yet."""
+    """Remove records that nobody holds and that are not whole: one whose holder died while writing it had no sandbox yet,
+    and the crash of a machine that cut one short took the sandbox along.
+    """
     for partial in state.glob("*.new"):
         with suppress(FileNotFoundError), claim(partial) as orphaned:
             if orphaned and not partial.with_suffix(".json").exists():
                 partial.unlink(missing_ok=True)
+    for path in state.glob("*.json"):
+        with suppress(FileNotFoundError):
+            if _read(path) is None:
+                with claim(path) as orphaned:
+                    if orphaned:
+                        path.unlink(missing_ok=True)
 
 
 def read_records(state: Path) -> Iterator[tuple[Path, Record]]:
-    """Every record in `state`; one removed meanwhile is passed over."""
+    """Every record in `state`; one removed meanwhile, or that is not whole, is passed over."""
     for path in sorted(state.glob("*.json")):
         with suppress(FileNotFoundError):
-            row = json.loads(path.read_text())
-            yield path, Record(**{**row, "labels": SandboxLabels(**row["labels"])})
+            record = _read(path)
+            if record is not None:
+                yield path, record
+
+
+def _read(path: Path) -> Record | None:
+    """The record at `path`; None if it is not whole. Raises FileNotFoundError."""
+    try:
+        row = json.loads(path.read_bytes())
+        return Record(**{**row, "labels": SandboxLabels(**row["labels"])})
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def recorded(state: Path) -> Iterator[Recorded]:

@@ -115,13 +115,14 @@ class BubblewrapSandbox:
         SandboxUnavailable.
         """
         view = [*self._disk_binds(), *_identity("agent")]
+        inside = ["sh", "-c", _IN_FOLDER, "sh", self._spec.workdir, *argv]
         if self._image is not None:
             staged = self._image.staged
             view += ["--ro-bind-try", f"{staged}{self._spec.workdir}", IMAGE_TESTBED]
             view += ["--ro-bind-try", f"{staged}{OUTSIDE_TESTS}", IMAGE_TESTS]
         result = self._run(
             view,
-            argv,
+            inside,
             snapshot.GIT_ENV,
             stdin=stdin,
             timeout_s=_GIT_TIMEOUT_S,
@@ -136,8 +137,11 @@ class BubblewrapSandbox:
     def renew(self, expires: float) -> None:
         """Extend the lease to `expires`. Raises SandboxGone."""
         if self._closed or self._record.revoked():
-            raise SandboxGone(f"sandbox {self.id}: closed, or taken by a reaper")
-        self._record.renew(expires)
+            raise self._gone()
+        try:
+            self._record.renew(expires)
+        except OSError as error:
+            raise SandboxGone(f"sandbox {self.id}: lease not renewed: {error}") from error
 
     def close(self) -> None:
         """Remove every trace. Safe to call twice; never raises."""
@@ -183,8 +187,8 @@ class BubblewrapSandbox:
         max_output_bytes: int,
     ) -> ExecResult:
         if self._closed or self._record.revoked():
-            raise SandboxGone(f"sandbox {self.id}: closed, or taken by a reaper")
-        oom_kills = self._group.oom_kills() if self._group else 0
+            raise self._gone()
+        oom_kills = self._oom_kills()
 
         def command(status_fd: int, seccomp_fd: int) -> list[str]:
             options = [
@@ -200,26 +204,42 @@ class BubblewrapSandbox:
                 *view,
                 *_settings({**COMMAND_ENV, **self._spec.env, **env}),
             ]
-            tail = ["--remount-ro", "/", "--chdir", self._spec.workdir, "--", *argv]
+            # Into the working tree goes the command itself: the agent can shut it to bwrap too.
+            tail = ["--remount-ro", "/", "--chdir", "/", "--", *argv]
             return ["sh", "-c", self._launcher(), "sh", *self._disk.enter([*bwrap, *tail])]
 
-        finished = run_confined(
-            command,
-            seccomp=self._seccomp,
-            pass_fds=self._disk.fds,
-            stdin=stdin,
-            timeout_s=timeout_s,
-            max_output_bytes=max_output_bytes,
-        )
-        if self._group is not None:
-            self._group.kill()
-            oom_kills = self._group.oom_kills() - oom_kills
-        return self._result(finished, oom_kills)
+        try:
+            finished = run_confined(
+                command,
+                seccomp=self._seccomp,
+                pass_fds=self._disk.fds,
+                stdin=stdin,
+                timeout_s=timeout_s,
+                max_output_bytes=max_output_bytes,
+            )
+        except OSError as error:
+            raise SandboxGone(f"sandbox {self.id}: command not run: {error}") from error
+        finally:
+            if self._group is not None:
+                self._group.kill()
+        return self._result(finished, self._oom_kills() - oom_kills)
+
+    def _oom_kills(self) -> int:
+        """As the group counts them. Raises SandboxGone if there is no group any more."""
+        try:
+            return self._group.oom_kills() if self._group else 0
+        except OSError as error:
+            raise self._gone() from error
+
+    def _gone(self) -> SandboxGone:
+        return SandboxGone(f"sandbox {self.id}: closed, or taken by a reaper")
 
     def _launcher(self) -> str:
-        """Enter the group, be the first that the kernel kills for want of memory, become bwrap."""
+        """Enter the group, be the first that the kernel kills for want of memory, become bwrap; nothing without the group."""
         enter = (
-            "".join(f"echo 0 > {shlex.quote(str(file))} && " for file in self._group.procs_files)
+            "".join(
+                f"echo 0 > {shlex.quote(str(file))} || exit 1; " for file in self._group.procs_files
+            )
             if self._group
             else ""
         )

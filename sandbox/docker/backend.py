@@ -58,7 +58,7 @@ class DockerBackend:
         sandbox_id = secrets.token_hex(8)
         try:
             container = client.containers.create(
-                spec.docker_image, **container_options(spec, sandbox_id)
+                spec.docker_image, **container_options(spec, sandbox_id, base)
             )
         except ImageNotFound as error:
             raise SandboxUnavailable(
@@ -102,9 +102,9 @@ class DockerBackend:
                 continue
             try:
                 api.remove_container(row["Id"], force=True, v=True)
-            except APIError as error:
-                if error.status_code not in _REMOVED:
-                    errors.append(f"sandbox {row['Labels'][LABEL]}: {error.explanation}")
+            except LOST as error:
+                if not isinstance(error, APIError) or error.status_code not in _REMOVED:
+                    errors.append(f"sandbox {row['Labels'][LABEL]}: {error}")
                     continue
             removed.append(row["Labels"][LABEL])
         return ReapReport(examined=len(found), removed=tuple(removed), errors=tuple(errors))

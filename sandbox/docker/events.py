@@ -90,15 +90,18 @@ class EngineEvents:
         with closing(client):
             self._stream = client.events(since=f"{since:.6f}", filters=filters, decode=True)
             for event in self._stream:
-                self._take(event["id"], event["status"])
-                since = event["timeNano"] / 1e9 + 1e-6
+                try:
+                    self._take(event["Actor"]["ID"], event["Action"])
+                    since = event["timeNano"] / 1e9 + 1e-6
+                except (KeyError, TypeError):
+                    log.warning("docker events at %s: passed over: %r", self._base_url, event)
         return since
 
-    def _take(self, container: str, status: str) -> None:
+    def _take(self, container: str, action: str) -> None:
         with self._changed:
             if container not in self._ooms:
                 return
-            if status == "die":
+            if action == "die":
                 self._dead.add(container)
             else:
                 self._ooms[container] += 1

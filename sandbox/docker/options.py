@@ -8,6 +8,7 @@ from typing import Any
 
 import docker
 
+from sandbox import snapshot
 from sandbox.base import SandboxSpec
 from sandbox.docker import seccomp
 from sandbox.image_base import BLANK, OUTSIDE_TESTS
@@ -24,13 +25,13 @@ SCRATCH = "/run/deepswe"
 """Where a patch is made, out of the agent's reach, so that a full disk does not prevent it."""
 
 _INODES_PER_MIB = 64
-_SCRATCH_MIB = 64
 
 
-def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
+def container_options(spec: SandboxSpec, sandbox_id: str, base: snapshot.Base) -> dict[str, Any]:
     """Keyword arguments of the SDK's `containers.create`."""
+    scratch = snapshot.room_for(base.git)
     # The disk is memory, charged to who writes it: a full one must leave room to run.
-    memory = (spec.memory_mib + spec.disk_mib + _SCRATCH_MIB) << 20
+    memory = (spec.memory_mib + spec.disk_mib + scratch.size_mib) << 20
     return {
         "name": lease_name(sandbox_id, spec.labels.expires),
         "command": KEEP_ALIVE,
@@ -44,7 +45,7 @@ def container_options(spec: SandboxSpec, sandbox_id: str) -> dict[str, Any]:
         "ipc_mode": "private",
         "hostname": "sandbox",
         "read_only": True,
-        "tmpfs": _disk(spec) | _tools() | _hidden_tests(spec),
+        "tmpfs": _disk(spec) | _scratch(scratch) | _tools() | _hidden_tests(spec),
         "shm_size": _share(spec.disk_mib, 8) << 20,
         "mem_limit": memory,
         "memswap_limit": memory,
@@ -59,6 +60,11 @@ def _hidden_tests(spec: SandboxSpec) -> dict[str, str]:
     """An empty folder over an image's hidden tests, but for where its repository is made ready."""
     wanted = not spec.files and spec.workdir != BLANK
     return {OUTSIDE_TESTS: "size=4k,mode=0700,ro"} if wanted else {}
+
+
+def _scratch(room: snapshot.Room) -> dict[str, str]:
+    size = f"size={room.size_mib}m,nr_inodes={room.inodes}"
+    return {SCRATCH: f"{size},uid=0,gid={GIT.partition(':')[2]},nosuid,nodev,mode=0770"}
 
 
 def _tools() -> dict[str, str]:
@@ -79,7 +85,6 @@ def _disk(spec: SandboxSpec) -> dict[str, str]:
         spec.workdir: f"{_size(_share(spec.disk_mib, 2))},{owned},mode=0755",
         "/tmp": f"{_size(_share(spec.disk_mib, 4))},{owned},mode=1777",  # noqa: S108
         "/home/agent": f"{_size(_share(spec.disk_mib, 8))},{owned},mode=0755",
-        SCRATCH: f"{_size(_SCRATCH_MIB)},uid=0,gid={GIT.partition(':')[2]},nosuid,nodev,mode=0770",
     }
 
 

@@ -51,7 +51,7 @@ _GONE = (404, 409)
 _IN_FOLDER = 'cd -- "$1" && shift && exec "$@"'
 # The archive is counted on its way to tar: a connection that is cut ends it cleanly.
 _UNPACK = "{ { tee /dev/fd/4 | wc -c >&3; } 4>&1 | tar -xf - --no-same-owner; } 3>&1"
-_DIFF = 'mkdir -p "$2" && sh -c "$1" sh "$2" "$3"; code=$?; rm -rf -- "$2"; exit $code'
+_DIFF = 'sh -c "$1" sh "$2" "$3"; code=$?; rm -rf -- "$2"; exit $code'
 
 
 class DockerSandbox:

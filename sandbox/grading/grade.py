@@ -10,8 +10,9 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from sandbox import snapshot
 from sandbox.base import Backend, Sandbox, SandboxLabels
@@ -28,7 +29,7 @@ from sandbox.grading.graders.r2e import grade_r2e
 from sandbox.grading.graders.reported import grade_reported
 from sandbox.grading.graders.swebench import grade_swebench
 from sandbox.grading.graders.swesmith import grade_swesmith
-from sandbox.grading.protected import Protection, protect, read_changes
+from sandbox.grading.protected import PYPROJECT, Change, Protection, protect, read_changes
 from sandbox.grading.verdict import Verdict
 from sandbox.limits import Limits, spec_of
 from sandbox.task import Task
@@ -45,19 +46,33 @@ _ATTEMPTS = 2
 """Grading has no side effect outside its sandbox, so an infrastructure failure is tried once more.
 """
 _APPLY_TIMEOUT_S = 60.0
-MAX_KEPT = 1000
-"""Grades in a cache: a step's rollouts, or those of an evaluation that are under way, fit in several times."""
+MAX_KEPT_BYTES = 64 << 20
+"""Of all grades in a cache. With usual logs a step's rollouts, or those of an evaluation that are under way, fit in several
+times.
+"""
+_GRADE_BYTES = 1024
+"""Of a grade without log and tests, about."""
 
+_REFUSED = 9
+"""The script's exit code when git does not take the patch, or has no room for it."""
 _BEFORE = "refs/studio/before"
 """The tree as it was, with what an image's repository ignores (its `.venv`): none of that is the patch's."""
 _APPLY = f"""
 set -e
 git add -A -f .
 git update-ref {_BEFORE} "$(git write-tree)"
-git apply --whitespace=nowarn -p1 - || exit 9
-git add -A -f .
-git diff --cached --name-status -z --no-renames {_BEFORE}
+git apply --whitespace=nowarn -p1 - || exit {_REFUSED}
+git add -A -f . && git diff --cached --name-status -z --no-renames {_BEFORE} || exit {_REFUSED}
 """
+_TEXTS = f"""
+for path do
+  git cat-file blob "{_BEFORE}:$path" 2>/dev/null | tr '\\0' '='; printf '\\0'
+  if [ -L "$path" ]; then printf =; elif [ -f "$path" ]; then tr '\\0' '=' < "$path"; fi; printf '\\0'
+done
+"""
+"""Each file before and after, NUL at the end of each; a link is no TOML."""
+_MAX_TEXTS, _MAX_TEXT_BYTES = 50, 128 << 10
+"""Of pyproject.toml files that are looked at; a patch with more of them is no fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +148,7 @@ def _grade_once(
     spec = spec_of(task, labels=labels, limits=limits)
     sandbox = backend.create(spec)
     try:
-        flags = apply_patch(sandbox, patch)
+        flags = apply_patch(sandbox, patch, task.gold_patch)
         if isinstance(flags, Verdict):
             return flags, b""
         job = Job(
@@ -149,23 +164,22 @@ def _grade_once(
         sandbox.close()
 
 
-def apply_patch(sandbox: Sandbox, patch: bytes) -> frozenset[str] | Verdict:
+def apply_patch(sandbox: Sandbox, patch: bytes, gold_patch: str = "") -> frozenset[str] | Verdict:
     """Apply it, and put back what of it steers the test runner: its flags, or the verdict on one that cannot be applied.
 
-    Raises SandboxGone, SandboxDestroyed.
+    What the gold patch changes is source. Raises SandboxGone, SandboxDestroyed.
     """
     if not patch:
         return frozenset()
-    applied = _apply(sandbox, patch)
+    applied = _apply(sandbox, patch, gold_patch)
     if isinstance(applied, Verdict):
         return applied
     _undo(sandbox, applied)
     return applied.flags
 
 
-def _apply(sandbox: Sandbox, patch: bytes) -> Protection | Verdict:
+def _apply(sandbox: Sandbox, patch: bytes, gold_patch: str) -> Protection | Verdict:
     """Apply the patch; what of it must be undone, or the verdict on one that cannot be applied."""
-    before = _pyproject(sandbox) if b"pyproject.toml" in patch else ""
     result = sandbox.exec(
         ["sh", "-c", _APPLY],
         stdin=patch,
@@ -173,19 +187,37 @@ def _apply(sandbox: Sandbox, patch: bytes) -> Protection | Verdict:
         timeout_s=_APPLY_TIMEOUT_S,
         max_output_bytes=MAX_LOG_BYTES,
     )
-    if result.end in (End.SANDBOX_GONE, End.UNKNOWN):
-        raise SandboxGone(f"sandbox {sandbox.id}: ended while the patch was applied ({result.end})")
-    if not result.ok:
+    if result.exit_code == _REFUSED or result.end is End.OUTPUT_LIMIT:
         said = result.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = f"The patch does not apply: {said[0] if said else result.end}."
         return Verdict(reward=0.0, outcome=Outcome.TASK, tests={}, flags=frozenset(), reason=reason)
-    after = _pyproject(sandbox) if b"pyproject.toml" in patch else ""
-    return protect(read_changes(result.stdout), (before, after))
+    if not result.ok:
+        raise SandboxGone(
+            f"sandbox {sandbox.id}: patch not applied ({result.end}, exit code {result.exit_code}): "
+            f"{result.stderr[-300:]!r}"
+        )
+    changes = read_changes(result.stdout)
+    return protect(changes, _pyprojects(sandbox, changes), gold_patch)
 
 
-def _pyproject(sandbox: Sandbox) -> str:
-    result = sandbox.exec(["cat", "pyproject.toml"], timeout_s=_APPLY_TIMEOUT_S)
-    return result.stdout.decode("utf-8", "replace")
+def _pyprojects(sandbox: Sandbox, changes: Sequence[Change]) -> dict[str, tuple[str, str]]:
+    """Each changed pyproject.toml -> its text before and after; none of them when they are too many or too large."""
+    paths = [c.path for c in changes if PurePosixPath(c.path).name == PYPROJECT]
+    if not 0 < len(paths) <= _MAX_TEXTS:
+        return {}
+    result = sandbox.exec(
+        ["xargs", "-0", "sh", "-c", _TEXTS, "sh"],
+        stdin=_named(paths),
+        env=snapshot.GIT_ENV,
+        timeout_s=_APPLY_TIMEOUT_S,
+        max_output_bytes=_MAX_TEXT_BYTES,
+    )
+    if result.end is End.OUTPUT_LIMIT:
+        return {}
+    if not result.ok:
+        raise SandboxGone(f"sandbox {sandbox.id}: {PYPROJECT} not read: {result.stderr[-300:]!r}")
+    texts = result.stdout.decode("utf-8", "replace").split("\0")[:-1]
+    return dict(zip(paths, zip(texts[::2], texts[1::2], strict=True), strict=True))
 
 
 def _undo(sandbox: Sandbox, protection: Protection) -> None:
@@ -205,8 +237,9 @@ def _undo(sandbox: Sandbox, protection: Protection) -> None:
 
 
 def _on_paths(sandbox: Sandbox, argv: list[str], paths: tuple[str, ...]) -> None:
-    stdin = "\0".join((*paths, "")).encode("utf-8", "surrogateescape")
-    result = sandbox.exec(argv, stdin=stdin, env=snapshot.GIT_ENV, timeout_s=_APPLY_TIMEOUT_S)
+    result = sandbox.exec(
+        argv, stdin=_named(paths), env=snapshot.GIT_ENV, timeout_s=_APPLY_TIMEOUT_S
+    )
     if not result.ok:
         raise SandboxGone(
             f"sandbox {sandbox.id}: {' '.join(argv[:2])} on {len(paths)} files: "
@@ -214,13 +247,17 @@ def _on_paths(sandbox: Sandbox, argv: list[str], paths: tuple[str, ...]) -> None
         )
 
 
+def _named(paths: Sequence[str]) -> bytes:
+    return "\0".join((*paths, "")).encode("utf-8", "surrogateescape")
+
+
 class GradeCache:
     """Grades by (task, patch), thread-safe: two threads that ask for the same patch grade it once.
-    INFRA is never kept, and of the others the newest `max_kept`, because each has its log.
+    Those of outcome TASK are kept, the newest of them to `max_bytes` together, because each has its log.
     """
 
-    def __init__(self, max_kept: int = MAX_KEPT) -> None:
-        self._max_kept = max_kept
+    def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
+        self._max_bytes, self._num_bytes = max_bytes, 0
         self._lock = threading.Lock()
         self._busy: dict[tuple[str, str], threading.Lock] = {}
         self._grades: dict[tuple[str, str], Grade] = {}
@@ -243,8 +280,15 @@ class GradeCache:
 
     def _keep(self, key: tuple[str, str], graded: Grade) -> None:
         with self._lock:
+            if replaced := self._grades.pop(key, None):
+                self._num_bytes -= _size(replaced)
             self._grades[key] = graded
-            while len(self._grades) > self._max_kept:
+            self._num_bytes += _size(graded)
+            while self._num_bytes > self._max_bytes and len(self._grades) > 1:
                 oldest = next(iter(self._grades))
-                del self._grades[oldest]
+                self._num_bytes -= _size(self._grades.pop(oldest))
                 self._busy.pop(oldest, None)
+
+
+def _size(graded: Grade) -> int:
+    return _GRADE_BYTES + len(graded.log) + sum(map(len, graded.tests))

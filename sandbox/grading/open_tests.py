@@ -95,7 +95,7 @@ class OpenTests:
         """Of `patch`; None when no sandbox was to be had. Nothing holds for one that does not apply."""
 
         def look(sandbox: Sandbox) -> Counts:
-            if isinstance(apply_patch(sandbox, patch), Verdict):
+            if isinstance(apply_patch(sandbox, patch, self._task.gold_patch), Verdict):
                 return Counts(0, 0)
             still = len(self._passed(sandbox) & before.passed) if before.passed else 0
             return Counts(still, before.num_solved_of(self._said(sandbox)))

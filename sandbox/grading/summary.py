@@ -18,7 +18,7 @@ from sandbox.grading.verdict import ENDS, Verdict
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
 _HEADER = re.compile(r"^=+ short test summary info =+$", re.MULTILINE)
 _LINE = re.compile(r"^(PASSED|FAILED|ERROR)\s+(\S.*)$")
-_COUNT = re.compile(r"^(?:=+ )?((?:\d+ [a-z]+, )*\d+ [a-z]+) in [\d.]+s")
+_COUNT = re.compile(r"^(?:=+ )?((?:\d{1,9} [a-z]+, )*\d{1,9} [a-z]+) in [\d.]+s")
 _COUNTED = {"passed": "PASSED", "failed": "FAILED", "error": "ERROR", "errors": "ERROR"}
 _TESTS_FAILED = 1
 

@@ -13,8 +13,12 @@ from dataclasses import dataclass, field
 from sandbox.base import ExecResult
 from sandbox.errors import OUTCOME_OF_END, End, Outcome
 
-_PASSES_ALONE = re.compile(rb"^(=+ )?\d+ passed(, \d+ \w+)* in |^PASSED |^\S+::\S+ PASSED", re.M)
-"""What pytest never prints here: the canary fails in every run, and no report of passes is asked for."""
+_PASSES_ALONE = re.compile(
+    rb"^(=+ )?\d+ passed(, \d+ \w+)* in |^PASSED |^(?=\S+::\S)\S+ PASSED", re.M
+)
+"""What pytest never prints here: the canary fails in every run, and no report of passes is asked for. Linear: the log
+is the code's under test.
+"""
 _TESTS_FAILED = 1
 """pytest's exit code when tests ran and some failed: the canary always does."""
 
@@ -32,7 +36,7 @@ class Report:
     left: bool = False
     """Something called exit() while pytest was at work outside a test."""
     foreign_lines: int = 0
-    """Lines on the channel without the run's word: somebody else wrote there."""
+    """Lines on the channel without the run's word, or with no JSON after it: cut off, or somebody else wrote there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +49,25 @@ class Verdict:
 
 
 def read_report(channel: bytes, word: str) -> Report:
-    """The report on `channel`; what does not carry `word` is counted and believed in nothing."""
+    """The report on `channel`; what is no line of `word` and JSON is counted and believed in nothing."""
     report = Report()
     for line in channel.decode("utf-8", "replace").splitlines():
         lead, _, rest = line.partition(" ")
-        if lead != word:
+        row = _parsed(rest) if lead == word else None
+        if row is None:
             report.foreign_lines += 1
-            continue
-        _take(report, json.loads(rest))
+        else:
+            _take(report, row)
     return report
+
+
+def _parsed(text: str) -> list[object] | None:
+    """None for what is no JSON list, or one nested or numbered beyond reason."""
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, list) else None
 
 
 def _take(report: Report, row: list[object]) -> None:

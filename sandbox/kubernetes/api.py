@@ -116,14 +116,14 @@ class Api:
     ) -> Json:
         """One call, repeated with growing pauses while the server is busy or away.
 
-        A creation whose first answer was lost finds its own object there (409): that is success, since names are random.
+        A creation whose first answer was lost finds its own object there: that is success, since names are random.
         Raises ApiError.
         """
         for attempt in range(_ATTEMPTS):
             try:
                 return self._once(method, path, query, body)
             except ApiError as error:
-                if error.status == 409 and method == "POST" and attempt:
+                if _exists(error) and method == "POST" and attempt:
                     return self._once("GET", f"{path}/{_name_of(body)}", None, None)
                 if attempt == _ATTEMPTS - 1 or _exists(error) or not self._passes(error.status):
                     raise
@@ -203,6 +203,7 @@ def _name_of(body: Json | None) -> str:
 
 
 def _exists(error: ApiError) -> bool:
+    """Other conflicts (409) are of two writers at once, say of a quota, and pass."""
     return error.status == 409 and "already exists" in error.message
 
 

@@ -73,7 +73,8 @@ class KubernetesBackend:
     def _create(self, spec: SandboxSpec, base: snapshot.Base) -> KubernetesSandbox:
         api, watch = self._cluster()
         name = f"sandbox-{secrets.token_hex(8)}"
-        body = pod_body(name, spec, self.options, backend=self._id, owner_uid=self._owner(spec))
+        owner = self._owner(spec)
+        body = pod_body(name, spec, self.options, backend=self._id, owner_uid=owner, git=base.git)
         sandbox = KubernetesSandbox(name, spec, base, PodCommands(api, watch, name, self.options))
         try:
             start_pod(api, watch, body, self.options)

@@ -17,12 +17,12 @@ from sandbox.image_base import BLANK, OUTSIDE_TESTS
 from sandbox.kubernetes.options import KubernetesOptions
 from sandbox.kubernetes.status import CONTAINER
 from sandbox.labels import LABEL, label_map
+from sandbox.snapshot import room_for
 from sandbox.tool_folder import TOOL_FOLDER
 
 PREFIX = LABEL
 VOLUME = "disk"
 SCRATCH_VOLUME = "scratch"
-_SCRATCH_MIB = 64
 KEEP_ALIVE = "trap '' CHLD; exec tail -f /dev/null"
 """Root's first process. Ignoring SIGCHLD makes the kernel reap orphans, which would count against the process limit;
 of the shells only bash passes that on to `tail`.
@@ -69,7 +69,7 @@ def labels_of(labels: SandboxLabels, backend: str) -> dict[str, str]:
     }
 
 
-def run_object(labels: SandboxLabels, backend: str) -> Json:
+def run_object(labels: SandboxLabels, backend: str, lifetime_s: float = OWNER_LIFETIME_S) -> Json:
     """The ConfigMap that owns the pods which one process makes for a run: deleting it deletes them all."""
     name = run_name(labels.run, backend)
     return {
@@ -78,21 +78,26 @@ def run_object(labels: SandboxLabels, backend: str) -> Json:
         "metadata": {
             "name": name,
             "labels": {f"{PREFIX}/owner-of-pods": "true"},
-            "annotations": label_map(replace(labels, expires=time.time() + OWNER_LIFETIME_S), name),
+            "annotations": label_map(replace(labels, expires=time.time() + lifetime_s), name),
         },
     }
 
 
+def owned_by(run: str, backend: str, uid: str) -> Json:
+    """The reference to the ConfigMap of `run_object`, `uid` as the cluster has named it."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "name": run_name(run, backend), "uid": uid}
+
+
 def pod_body(
-    name: str, spec: SandboxSpec, options: KubernetesOptions, *, backend: str, owner_uid: str
+    name: str,
+    spec: SandboxSpec,
+    options: KubernetesOptions,
+    *,
+    backend: str,
+    owner_uid: str,
+    git: bytes = b"",
 ) -> Json:
-    """The pod of one sandbox, owned by its run's ConfigMap."""
-    owner = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "name": run_name(spec.labels.run, backend),
-        "uid": owner_uid,
-    }
+    """The pod of one sandbox, owned by its run's ConfigMap, with room for patches against `Base.git`."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -100,13 +105,15 @@ def pod_body(
             "name": name,
             "labels": labels_of(spec.labels, backend),
             "annotations": label_map(spec.labels, name),
-            "ownerReferences": [owner],
+            "ownerReferences": [owned_by(spec.labels.run, backend, owner_uid)],
         },
-        "spec": pod_spec(spec, options, ["bash", "-c", KEEP_ALIVE]),
+        "spec": _pod_spec(spec, options, ["bash", "-c", KEEP_ALIVE], room_for(git).size_mib),
     }
 
 
-def pod_spec(spec: SandboxSpec, options: KubernetesOptions, command: list[str]) -> Json:
+def _pod_spec(
+    spec: SandboxSpec, options: KubernetesOptions, command: list[str], scratch_mib: int
+) -> Json:
     """One hardened container that runs `command`, placed as `options` say."""
     placed: Json = {
         "restartPolicy": "Never",
@@ -119,8 +126,8 @@ def pod_spec(spec: SandboxSpec, options: KubernetesOptions, command: list[str]) 
         "securityContext": {"seccompProfile": _seccomp(options)},
         "nodeSelector": dict(options.node_selector),
         "tolerations": [dict(toleration) for toleration in options.tolerations],
-        "volumes": [_memory(VOLUME, spec.disk_mib), _memory(SCRATCH_VOLUME, _SCRATCH_MIB)],
-        "containers": [_container(spec, options, command)],
+        "volumes": [_memory(VOLUME, spec.disk_mib), _memory(SCRATCH_VOLUME, scratch_mib)],
+        "containers": [_container(spec, options, command, scratch_mib)],
     }
     if options.runtime_class:
         placed["runtimeClassName"] = options.runtime_class
@@ -141,7 +148,9 @@ def _memory(name: str, size_mib: int) -> Json:
     return {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": f"{size_mib}Mi"}}
 
 
-def _container(spec: SandboxSpec, options: KubernetesOptions, command: list[str]) -> Json:
+def _container(
+    spec: SandboxSpec, options: KubernetesOptions, command: list[str], scratch_mib: int
+) -> Json:
     return {
         "name": CONTAINER,
         "image": spec.docker_image,
@@ -149,7 +158,7 @@ def _container(spec: SandboxSpec, options: KubernetesOptions, command: list[str]
         "command": command,
         "workingDir": "/",
         "terminationMessagePath": f"{PRIVATE}/termination",
-        "resources": _resources(spec, options),
+        "resources": _resources(spec, options, scratch_mib),
         "securityContext": {
             "runAsUser": 0,
             "runAsGroup": 0,
@@ -176,11 +185,11 @@ def _mounts(spec: SandboxSpec) -> list[Json]:
     return mounts
 
 
-def _resources(spec: SandboxSpec, options: KubernetesOptions) -> Json:
+def _resources(spec: SandboxSpec, options: KubernetesOptions, scratch_mib: int) -> Json:
     """Requests equal limits but for processors, which a cluster may overcommit."""
     held = {
         # Files in memory-backed volumes count as memory of the pod.
-        "memory": f"{spec.memory_mib + spec.disk_mib + _SCRATCH_MIB}Mi",
+        "memory": f"{spec.memory_mib + spec.disk_mib + scratch_mib}Mi",
         "ephemeral-storage": f"{options.ephemeral_storage_mib}Mi",
     }
     request = options.cpu_request or spec.cpus

@@ -35,7 +35,7 @@ chown -R {OWNER} {TOOL_FOLDER}
 cd "$1"
 exec setpriv --reuid=1000 --regid=1000 --clear-groups --no-new-privs tar -xf - --no-same-owner
 """
-_DIFF = 'mkdir -p "$2" && sh -c "$1" sh "$2" "$3"; code=$?; rm -rf -- "$2"; exit $code'
+_DIFF = 'sh -c "$1" sh "$2" "$3"; code=$?; rm -rf -- "$2"; exit $code'
 
 
 class KubernetesSandbox:

@@ -12,9 +12,12 @@ from typing import Any
 from sandbox.errors import TasksetError
 from sandbox.rows.fields import RowError
 
+SourceRow = Mapping[str, Any] | RowError
+"""A row by column, or what is wrong with a line that is no row."""
 
-def read_source(source: str, *, split: str = "train") -> Iterator[Mapping[str, Any]]:
-    """Rows in their order. Raises TasksetError for a source that cannot be read, RowError for a line that is no row."""
+
+def read_source(source: str, *, split: str = "train") -> Iterator[SourceRow]:
+    """Rows in their order. Raises TasksetError for a source that cannot be read."""
     path = Path(source)
     if path.suffix in (".jsonl", ".ndjson", ".parquet"):
         if not path.is_file():
@@ -27,16 +30,22 @@ def read_source(source: str, *, split: str = "train") -> Iterator[Mapping[str, A
     return _hub(source, split)
 
 
-def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise RowError(number, "line", line, f"is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise RowError(number, "line", line, "needs one JSON object a line")
-            yield row
+def _jsonl(path: Path) -> Iterator[SourceRow]:
+    """One for each line that is not blank."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(filter(bytes.strip, lines), start=1):
+            yield _row_of(number, line)
+
+
+def _row_of(number: int, line: bytes) -> SourceRow:
+    shown = line.decode("utf-8", "replace")
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        return RowError(number, "line", shown, f"is not JSON: {error}")
+    if not isinstance(row, dict):
+        return RowError(number, "line", shown, "needs one JSON object a line")
+    return row
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:

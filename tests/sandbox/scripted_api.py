@@ -22,6 +22,9 @@ class Script:
     def __init__(self, tmp_path: Path) -> None:
         self.answers: list[Answer] = []
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.paths: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        """Of creations alone."""
         script = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -38,7 +41,7 @@ class Script:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
-        path = tmp_path / "kubeconfig"
+        self.kubeconfig = path = tmp_path / "kubeconfig"
         url = f"http://127.0.0.1:{self.server.server_address[1]}"
         config = {
             "clusters": [{"name": "c", "cluster": {"server": url}}],
@@ -50,18 +53,21 @@ class Script:
         self.api = Api(KubernetesOptions(kubeconfig=str(path)))
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        self.paths.append(urlsplit(handler.path).path)
+        if handler.command == "POST":
+            self.bodies.append(json.loads(body))
         query = {k: v[0] for k, v in parse_qs(urlsplit(handler.path).query).items()}
         self.requests.append((handler.command, query))
         status, things = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if not status:
             handler.close_connection = True
             return
-        body = b"\n".join(json.dumps(thing).encode() for thing in things) + b"\n"
+        answer = b"\n".join(json.dumps(thing).encode() for thing in things) + b"\n"
         handler.send_response(status)
-        handler.send_header("Content-Length", str(len(body)))
+        handler.send_header("Content-Length", str(len(answer)))
         handler.end_headers()
-        handler.wfile.write(body)
+        handler.wfile.write(answer)
 
     def close(self) -> None:
         self.server.shutdown()

@@ -2,11 +2,12 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandbox.base import Backend, Sandbox, SandboxSpec
-from sandbox.errors import Outcome, SandboxDestroyed, outcome_of
+from sandbox.errors import OUTCOME_OF_END, Outcome, SandboxDestroyed, SandboxGone, outcome_of
 from tests.sandbox.contract import opened, sh
 
 
@@ -147,3 +148,34 @@ def test_a_history_that_comes_with_the_files_is_gone(
         assert sh(sandbox, "git log --all --reflog --format=%s").stdout == b"base\n"
         objects = "git cat-file --batch-all-objects --batch-check | wc -l; git fsck --lost-found"
         assert sh(sandbox, objects).stdout == b"3\n"
+
+
+def test_a_file_of_the_repository_that_its_ignore_file_names_is_in_the_patch(
+    backend: Backend, spec: SandboxSpec
+) -> None:
+    files = {".gitignore": b"*.csv\n", "kept.csv": b"1\n"}
+    with opened(backend, spec, files=files) as sandbox:
+        sh(sandbox, "echo 2 >> kept.csv; echo 3 > made.csv")
+        patch = sandbox.diff()
+    assert b"+++ b/kept.csv" in patch
+    assert b"made.csv" not in patch
+
+
+def test_a_working_tree_that_the_agent_has_shut_is_the_agents_fault(sandbox: Sandbox) -> None:
+    assert sh(sandbox, "chmod 000 /testbed").ok
+    result = sh(sandbox, "true")
+    assert OUTCOME_OF_END[result.end] is Outcome.TASK
+    assert result.exit_code != 0
+    with pytest.raises(SandboxDestroyed) as refused:
+        sandbox.diff()
+    assert outcome_of(refused.value) is Outcome.AGENT_FAULT
+    assert sandbox.exec(["chmod", "755", "/testbed"], cwd="/", timeout_s=20).ok
+    assert sandbox.diff() == b""
+
+
+def test_a_base_that_cannot_be_laid_out_is_not_the_agents_fault(sandbox: Sandbox) -> None:
+    made: Any = sandbox
+    made._base = made._base._replace(git=made._base.git[:-20_000])
+    with pytest.raises(SandboxGone, match="memory_mib") as gone:
+        sandbox.diff()
+    assert outcome_of(gone.value) is Outcome.INFRA

@@ -399,10 +399,10 @@ def test_an_agent_that_removes_everything_has_destroyed_its_own_box(
 ) -> None:
     """The backend's root cannot be written to; this container is made with one that can."""
     client = Engine(base_url=url)
-    options = container_options(spec, "writable")
+    base = snapshot.Base(snapshot.pack({}), b"")
+    options = container_options(spec, "writable", base)
     container = client.containers.create(spec.docker_image, **{**options, "read_only": False})
     container.start()
-    base = snapshot.Base(snapshot.pack({}), b"")
     sandbox = DockerSandbox("writable", container, spec, base, backend._events)
     script = "rm -rf --no-preserve-root /bin /usr /lib /lib64"
     with pytest.raises(SandboxDestroyed) as destroyed:

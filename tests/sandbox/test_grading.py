@@ -1,14 +1,23 @@
 """From a patch to a reward: the rules on hand-made reports, and real gradings."""
 
+import base64
 import json
+import os
 import threading
+import time
+from contextlib import closing
+
+import pytest
 
 from sandbox.base import ExecResult, SandboxLabels
 from sandbox.bubblewrap.backend import BubblewrapBackend
 from sandbox.environment import Environment, GradeCache, Limits, grade
-from sandbox.errors import End, Outcome
+from sandbox.errors import End, Outcome, SandboxGone
+from sandbox.grading.grade import apply_patch
 from sandbox.grading.protected import Change, protect, read_changes
 from sandbox.grading.verdict import Verdict, judge
+from sandbox.limits import spec_of
+from sandbox.rows.patches import file_patch
 from sandbox.task import Task
 
 FIXED = b"""diff --git a/calc.py b/calc.py
@@ -37,11 +46,14 @@ def judged(
     code: int = 1,
     exit_code: int | None = 1,
     extra: str = "",
+    log: str = "",
 ) -> Verdict:
     collected = ["collected", sorted({str(r[1]) for r in rows if r[0] == "test"})]
     lines = [f"word {json.dumps(r)}" for r in [collected, *rows, ["end", code]]]
     stdout = ("\n".join(lines) + "\n" + extra).encode()
-    result = ExecResult(stdout=stdout, stderr=b"", end=end, exit_code=exit_code, duration_s=0.1)
+    result = ExecResult(
+        stdout=stdout, stderr=log.encode(), end=end, exit_code=exit_code, duration_s=0.1
+    )
     return judge(result, "word", "test_canary", EXPECTED, frozenset())
 
 
@@ -87,6 +99,33 @@ def test_lines_without_the_word_are_flagged_and_not_believed() -> None:
     assert (verdict.reward, verdict.flags) == (0, {"forged_log"})
 
 
+@pytest.mark.parametrize(
+    "junk", ['["test", "r2e_tests/te', "[" * 100_000, "9" * 5000, '"text"', "{}", ""]
+)
+def test_a_line_of_the_report_that_is_no_json_list_is_foreign(junk: str) -> None:
+    verdict = judged(GOOD, extra=f"word {junk}\n")
+    assert (verdict.reward, verdict.flags) == (1.0, {"forged_log"})
+
+
+@pytest.mark.parametrize(
+    "line", ["a::b PASSED", "PASSED a", "== 1 passed in 1s", "1 passed, 2 xfailed in "]
+)
+def test_a_log_that_tells_of_passes_is_flagged(line: str) -> None:
+    assert judged(GOOD, log=f"some\n{line}\n").flags == {"forged_log"}
+
+
+@pytest.mark.parametrize("line", ["::b PASSED", "a:: PASSED", "a::b\nPASSED", "a b::c PASSED"])
+def test_a_log_that_does_not_is_not(line: str) -> None:
+    assert judged(GOOD, log=f"some\n{line}").flags == frozenset()
+
+
+@pytest.mark.parametrize("text", [":", "a::", "1 passed, ", "=", "1"])
+def test_a_log_of_any_length_is_read_at_once(text: str) -> None:
+    began = time.monotonic()
+    judged(GOOD, log=text * (4_000_000 // len(text)))
+    assert time.monotonic() - began < 5
+
+
 def test_ends_map_to_outcomes() -> None:
     assert judged(GOOD, end=End.TIMEOUT, exit_code=None).reward == 0
     assert judged(GOOD, end=End.OOM, exit_code=None).outcome is Outcome.TASK
@@ -103,19 +142,44 @@ def test_runner_files_are_put_back_and_ordinary_ones_are_not() -> None:
 
 
 def test_pyproject_is_put_back_only_when_its_pytest_table_changed() -> None:
-    change = [Change("M", "pyproject.toml")]
     base = "[project]\nname = 'a'\n[tool.pytest.ini_options]\naddopts = '-q'\n"
-    assert protect(change, (base, base.replace("'a'", "'b'"))).restored == ()
-    assert protect(change, (base, base.replace("-q", "-x"))).restored == ("pyproject.toml",)
-    assert protect(change, (base, "broken [")).restored == ("pyproject.toml",)
+
+    def restored(after: str, before: str = base) -> bool:
+        found = protect([Change("M", "a/pyproject.toml")], {"a/pyproject.toml": (before, after)})
+        return found.restored == ("a/pyproject.toml",)
+
+    assert not restored(base.replace("'a'", "'b'"))
+    assert restored(base.replace("-q", "-x"))
+    assert restored("broken [")
+    assert restored("x = " + "[" * 900)
+    assert restored("broken [[", before="broken [")
+    long = "a." * 5000 + "b = 1\n"
+    assert restored(long + base, before=long)
+    assert protect([Change("M", "pyproject.toml")]).restored == ("pyproject.toml",)
+
+
+def test_test_data_is_put_back_and_new_data_stays() -> None:
+    listing = b"M\0tests/data/expected.json\0D\0a/test/b.txt\0A\0tests/more.json\0M\0latest/a.txt\0"
+    found = protect(read_changes(listing))
+    assert found.restored == ("tests/data/expected.json", "a/test/b.txt")
+    assert (found.removed, found.flags) == ((), {"edited_tests"})
 
 
 def test_startup_hooks_and_shadowed_runners_are_removed() -> None:
     changes = [
-        Change("A", name) for name in ("usercustomize.py", "x.pth", "pytest.py", "_pytest/a.py")
+        Change("A", name)
+        for name in (
+            "usercustomize.py",
+            "x.pth",
+            "pytest.py",
+            "_pytest/a.py",
+            "sitecustomize/__init__.py",
+            "sitecustomize.cpython-311-x86_64-linux-gnu.so",
+            "pytest.pyc",
+        )
     ]
     found = protect(changes)
-    assert len(found.removed) == 4
+    assert len(found.removed) == len(changes)
     assert found.flags == {"startup_hook", "edited_tests"}
 
 
@@ -138,6 +202,109 @@ def test_a_patch_that_does_not_apply_earns_zero_with_the_reason(
     )
     assert (graded.reward, graded.outcome) == (0.0, Outcome.TASK)
     assert "does not apply" in graded.reason
+
+
+def test_what_the_gold_patch_changes_is_source_wherever_it_lies() -> None:
+    changes = [Change("M", "django/test/client.py"), Change("M", "django/test/runner.py")]
+    gold = "--- a/django/test/client.py\n+++ b/django/test/client.py\n@@ -1 +1 @@\n-a\n+b\n"
+    assert protect(changes, gold_patch=gold).restored == ("django/test/runner.py",)
+    assert protect([Change("M", "conftest.py")], gold_patch="+++ b/conftest.py").restored
+
+
+def test_a_patch_that_leaves_no_room_is_the_patchs_fault(
+    task: Task, bubblewrap: BubblewrapBackend, labels: SandboxLabels, limits: Limits
+) -> None:
+    """A file that fits in the sandbox, whose object in git's store does not."""
+    lines = [b"+" + base64.b85encode(os.urandom(56)) for _ in range(limits.disk_mib * 9000)]
+    head = f"--- /dev/null\n+++ b/noise.txt\n@@ -0,0 +1,{len(lines)} @@\n".encode()
+    patch = FIXED + b"diff --git a/noise.txt b/noise.txt\nnew file mode 100644\n" + head
+    patch += b"\n".join(lines) + b"\n"
+    graded = grade(task, patch, bubblewrap, labels=labels, limits=limits)
+    assert (graded.reward, graded.outcome) == (0.0, Outcome.TASK)
+
+
+class Unready:
+    """A stand-in for a sandbox in which applying a patch ends as it is told to."""
+
+    id = "unready"
+
+    def __init__(self, end: End, exit_code: int | None, stderr: bytes = b"") -> None:
+        self._result = ExecResult(
+            stdout=b"", stderr=stderr, end=end, exit_code=exit_code, duration_s=0.1
+        )
+
+    def exec(self, argv: list[str], **options: object) -> ExecResult:
+        return self._result
+
+
+@pytest.mark.parametrize(("end", "exit_code"), [(End.EXITED, 9), (End.OUTPUT_LIMIT, None)])
+def test_a_patch_that_git_refuses_is_the_patchs_fault(end: End, exit_code: int | None) -> None:
+    verdict = apply_patch(Unready(end, exit_code, b"error: no such file"), FIXED)  # type: ignore[arg-type]
+    assert isinstance(verdict, Verdict)
+    assert (verdict.reward, verdict.outcome) == (0.0, Outcome.TASK)
+    assert verdict.reason == "The patch does not apply: error: no such file."
+
+
+@pytest.mark.parametrize(
+    ("end", "exit_code"),
+    [
+        (End.EXITED, 128),
+        (End.EXITED, 127),
+        (End.TIMEOUT, None),
+        (End.OOM, None),
+        (End.SANDBOX_GONE, None),
+    ],
+)
+def test_what_fails_beside_the_patch_is_a_broken_sandbox(end: End, exit_code: int | None) -> None:
+    with pytest.raises(SandboxGone, match="patch not applied"):
+        apply_patch(Unready(end, exit_code), FIXED)  # type: ignore[arg-type]
+
+
+def test_a_cache_keeps_no_grade_without_a_sandbox(
+    task: Task, bubblewrap: BubblewrapBackend, labels: SandboxLabels, limits: Limits
+) -> None:
+    absent, cache = task.model_copy(update={"docker_image": "nobody/none:1"}), GradeCache()
+    for _ in range(2):
+        graded = cache.grade(absent, FIXED, bubblewrap, labels=labels, limits=limits)
+        assert (graded.reward, graded.outcome, graded.reused) == (None, Outcome.INFRA, False)
+
+
+def test_a_nearer_pyproject_that_configures_pytest_is_removed_and_another_stays(
+    task: Task, bubblewrap: BubblewrapBackend, labels: SandboxLabels, limits: Limits
+) -> None:
+    table = "[tool.pytest.ini_options]\naddopts = '--collect-only'\n"
+    files = {**task.files, "lib/pyproject.toml": "[project]\n", "old/pyproject.toml": table}
+    patch = (
+        FIXED
+        + "".join(
+            [
+                file_patch("tests/pyproject.toml", None, table),
+                file_patch("a b/pyproject.toml", None, "[project]\nname = 'b'\n"),
+                file_patch("lib/pyproject.toml", "[project]\n", "[project]\n" + table),
+                file_patch("old/pyproject.toml", table, table + "[tool.ruff]\n"),
+            ]
+        ).encode()
+    )
+    link = (
+        b"diff --git a/c/pyproject.toml b/c/pyproject.toml\nnew file mode 120000\n--- /dev/null\n"
+    )
+    patch += link + b"+++ b/c/pyproject.toml\n@@ -0,0 +1 @@\n+a=1\n\\ No newline at end of file\n"
+    spec = spec_of(task.model_copy(update={"files": files}), labels=labels, limits=limits)
+    with closing(bubblewrap.create(spec)) as sandbox:
+        assert apply_patch(sandbox, patch) == {"edited_tests"}
+        listed = sandbox.exec(
+            ["sh", "-c", "find . -name pyproject.toml | sort; cat lib/* old/*"], timeout_s=20
+        )
+    names = "./a b/pyproject.toml\n./lib/pyproject.toml\n./old/pyproject.toml\n"
+    assert listed.stdout.decode() == f"{names}[project]\n{table}[tool.ruff]\n"
+
+
+def test_a_package_that_python_imports_at_its_start_is_removed(
+    task: Task, bubblewrap: BubblewrapBackend, labels: SandboxLabels, limits: Limits
+) -> None:
+    hook = file_patch("sitecustomize/__init__.py", None, "import os\nos._exit(0)\n")
+    graded = grade(task, FIXED + hook.encode(), bubblewrap, labels=labels, limits=limits)
+    assert (graded.reward, graded.flags) == (1.0, {"startup_hook"})
 
 
 def test_an_edited_pytest_configuration_is_put_back(
@@ -172,7 +339,7 @@ def test_a_cache_grades_the_same_patch_once(
 def test_a_cache_keeps_the_newest_grades_alone(
     task: Task, bubblewrap: BubblewrapBackend, labels: SandboxLabels, limits: Limits
 ) -> None:
-    cache = GradeCache(max_kept=1)
+    cache = GradeCache(max_bytes=1)
 
     def reused(patch: bytes) -> bool:
         return cache.grade(task, patch, bubblewrap, labels=labels, limits=limits).reused

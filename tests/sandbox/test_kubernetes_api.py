@@ -48,6 +48,15 @@ def test_a_creation_whose_answer_was_lost_finds_its_own_object(script: Script) -
     assert [method for method, _ in script.requests] == ["POST", "POST", "GET"]
 
 
+def test_two_conflicts_over_a_quota_are_no_object_that_is_there(script: Script) -> None:
+    busy = refusal(
+        409, 'Operation cannot be fulfilled on resourcequotas "q": the object has been modified'
+    )
+    script.answers = [busy, busy, (201, [POD])]
+    assert script.api.call("POST", script.api.path("pods"), body=POD) == POD
+    assert [method for method, _ in script.requests] == ["POST", "POST", "POST"]
+
+
 def test_a_name_that_somebody_else_took_is_an_error(script: Script) -> None:
     script.answers = [refusal(409, 'pods "p" already exists')]
     with pytest.raises(ApiError, match="already exists"):

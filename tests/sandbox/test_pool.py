@@ -65,11 +65,23 @@ def test_starts_are_measured_by_the_backends_own_cores(
 
 
 def test_a_held_sandbox_outlives_its_first_lease(backend: Backend, spec: SandboxSpec) -> None:
-    pool = Pool(backend, lease_s=60, renew_every_s=0.2)
-    held = pool.create(replace(spec, labels=replace(spec.labels, expires=time.time() + 1.5)))
+    pool = Pool(backend, lease_s=1.5, renew_every_s=0.2)
+    held = pool.create(replace(spec, labels=replace(spec.labels, expires=time.time())))
     time.sleep(2.5)
     assert held.id not in pool.reap().removed
     assert held.exec(["true"], timeout_s=20).ok
+    pool.close()
+
+
+@pytest.mark.parametrize("first_lease_s", [-1, 1, 600])
+def test_a_sandbox_is_held_for_the_pools_lease_or_its_own_from_the_start(
+    bubblewrap: BubblewrapBackend, spec: SandboxSpec, first_lease_s: float
+) -> None:
+    pool = Pool(bubblewrap, lease_s=60)
+    expires = time.time() + first_lease_s
+    held = pool.create(replace(spec, labels=replace(spec.labels, expires=expires)))
+    (recorded,) = (row for row in pool.recorded() if row.id == held.id)
+    assert recorded.expires == pytest.approx(time.time() + max(60, first_lease_s), abs=5)
     pool.close()
 
 

@@ -78,6 +78,7 @@ def test_a_whole_run_as_expected_earns_one() -> None:
         (GOOD.replace("2 passed", "1 passed"), 1, "pytest counted", set()),
         (GOOD.replace("=== 1 failed", "# 1 failed"), 1, "pytest counted nothing", set()),
         (GOOD, 0, "Exit code 0 does not agree", set()),
+        (GOOD.replace("2 passed", f"{'9' * 5000} passed"), 1, "pytest counted nothing", set()),
     ],
 )
 def test_what_does_not_agree_is_not_believed(

@@ -1,5 +1,7 @@
 """Which commands are flagged for a reader, and which are ordinary work."""
 
+import time
+
 import pytest
 
 from sandbox.suspicion import suspicions
@@ -31,7 +33,15 @@ def test_looking_for_commits_beyond_the_base_is_flagged(command: str) -> None:
         "git stash",
         "cat .gitignore",
         "ls --all",
+        "git status; ls --all",
     ],
 )
 def test_ordinary_work_is_not_flagged(command: str) -> None:
     assert suspicions(command) == frozenset()
+
+
+@pytest.mark.parametrize("word", ["git ", "--all"])
+def test_a_command_of_any_length_is_read_at_once(word: str) -> None:
+    began = time.monotonic()
+    assert suspicions(word * 100_000 + "status") == frozenset()
+    assert time.monotonic() - began < 5

@@ -198,6 +198,20 @@ def test_a_grading_that_broke_is_tried_again(tmp_path: Path):
     assert set(again.asked) == {"t/2"}
 
 
+def test_a_verdict_without_a_grading_is_made_again(tmp_path: Path):
+    """As when `swebench` was not installed."""
+
+    def cannot_grade(task: Task, patch: bytes) -> Grade:
+        raise TasksetError(f"{task.task_id}: grading needs PyPI's swebench")
+
+    with closing(EventWriter(tmp_path)) as events:
+        validation = Validation(TASKS, tmp_path, runs=1, backend="bubblewrap", events=events)
+        assert not any(verdict.accepted for verdict in validation.run(cannot_grade, jobs=1))
+    again = Grader()
+    assert all(verdict.accepted for verdict in validate(tmp_path, again))
+    assert set(again.asked) == set(ids_of_tasks())
+
+
 def test_a_stopped_validation_goes_on_where_it_was(tmp_path: Path):
     stopped = Grader()
     stopped.stops_at = "t/1"

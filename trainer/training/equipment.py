@@ -11,6 +11,7 @@ import torch
 
 from sandbox.deployment import configured_backend
 from sandbox.pool import Pool
+from sandbox.reap import reap_quietly
 from trainer.config import TrainConfig
 from trainer.engines.generate import Engine, start_engine
 from trainer.engines.weights import WeightSync, start_sync
@@ -55,7 +56,7 @@ def equipped(
         backend = Pool(
             configured_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
         )
-        resources.callback(backend.reap, run=str(run))
+        resources.callback(reap_quietly, backend, str(run))
         resources.callback(backend.close)
         backend.reap(run=str(run))
         if share_gpus(config):

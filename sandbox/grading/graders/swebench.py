@@ -1,19 +1,27 @@
 """SWE-bench rows by PyPI's `swebench`: its run script, its log parsers, its report. No parser of ours.
 
-`swebench` is imported when a row is graded. What is ours is the sandbox: no network, an ordinary user,
-and what steers the test runner put back first. The log is printed text, as it is in `swebench` itself.
+`swebench` is imported when a row is graded; its parsers run in a process of their own. What is ours is
+the sandbox: no network, an ordinary user, and what steers the test runner put back first. The log is
+printed text, as it is in `swebench` itself.
 """
 
-import tempfile
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from sandbox.errors import OUTCOME_OF_END, Outcome, TasksetError
 from sandbox.grading.graders import MAX_LOG_BYTES, Job
+from sandbox.grading.graders.swebench_report import TIMEOUT_S, UnreadableLog, ask
 from sandbox.grading.verdict import ENDS, Verdict, mismatch
 from sandbox.task import Task
 
 _SCRIPT = "/tmp/eval.sh"  # noqa: S108
+_NO_REPORT = {
+    "patch_is_None": False,
+    "patch_exists": True,
+    "patch_successfully_applied": False,
+    "resolved": False,
+    "infra_failure": False,
+}
 
 
 def grade_swebench(job: Job) -> tuple[Verdict, bytes]:
@@ -79,28 +87,25 @@ def instance_id(task: Task) -> str:
 
 
 def report_of(task: Task, patch: bytes, log: bytes) -> dict[str, Any]:
-    """`swebench`'s report on one prediction, from the log of its run script."""
-    from swebench.harness.grading import get_eval_report
-
+    """`swebench`'s report on one prediction, from the log of its run script. When it makes none: not resolved, and why under
+    `unreadable`. Raises TasksetError, SandboxGone.
+    """
+    spec = asdict(test_spec(task))
     prediction = {
         "instance_id": instance_id(task),
         "model_patch": patch.decode("utf-8", "replace"),
         "model_name_or_path": "studio",
     }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "test_output.txt"
-        path.write_text(log.decode("utf-8", "replace"))
-        report: dict[str, Any] = get_eval_report(
-            test_spec=test_spec(task),
-            prediction=prediction,
-            test_log_path=str(path),
-            include_tests_status=True,
-        )
-    return dict(report[instance_id(task)])
+    try:
+        return ask(spec, prediction, log.decode("utf-8", "replace"), timeout_s=TIMEOUT_S)
+    except UnreadableLog as error:
+        return _NO_REPORT | {"unreadable": str(error)}
 
 
 def _read(task: Task, report: dict[str, Any]) -> tuple[dict[str, str], str]:
     """The status of each test that is named, and what is wrong with them."""
+    if "unreadable" in report:
+        return {}, f"swebench cannot read the test output: {report['unreadable']}."
     if "tests_status" not in report:
         return {}, "swebench found no test output that it believes."
     tests = {

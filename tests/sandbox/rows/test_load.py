@@ -59,6 +59,31 @@ def test_faulty_rows_are_left_out_and_named(
     assert said.out.endswith("mine: 1 tasks, 2 rows left out.\n")
 
 
+def test_a_line_that_is_no_row_is_left_out_and_named(tmp_path: Path) -> None:
+    rows = [json.dumps(r2e_row(commit_hash=letter * 40)).encode() for letter in "cd"]
+    faulty = [b'{"repo_name": ', b"[]", b'{"repo_name": "caf\xe9"}', b"[" * 100_000, b"9" * 5000]
+    source = tmp_path / "rows.jsonl"
+    source.write_bytes(b"\n".join([rows[0], b"", *faulty, b"  \r", rows[1]]))
+    folder = tmp_path / "mine"
+    assert main([str(source), "--name", "mine", str(folder)]) == 1
+    assert len(load_taskset(str(folder))) == 2
+    refused = [event for event in events_of(folder) if isinstance(event, RowRejected)]
+    assert [(event.row, event.field) for event in refused] == [(n, "line") for n in range(2, 7)]
+    assert "is not JSON" in refused[0].remedy
+    assert refused[1].remedy == "needs one JSON object a line"
+    assert "utf-8" in refused[2].remedy
+    assert events_of(folder)[-1].status == "finished"
+
+
+def test_a_row_that_breaks_the_reader_ends_with_2_and_a_last_event(tmp_path: Path) -> None:
+    broken = r2e_row(execution_result_content=json.dumps({"test_file_names": 1}))
+    source = jsonl(tmp_path / "rows.jsonl", broken)
+    assert main([source, "--name", "mine", str(tmp_path / "mine")]) == 2
+    last = events_of(tmp_path / "mine")[-1]
+    assert (last.type, last.status) == ("finished", "failed")
+    assert last.reason.startswith("TypeError")
+
+
 def test_nothing_but_faulty_rows_is_no_taskset(tmp_path: Path) -> None:
     source = jsonl(tmp_path / "rows.jsonl", r2e_row(expected_output_json="{}"))
     assert main([source, "--name", "mine", str(tmp_path / "mine")]) == 2
@@ -73,14 +98,10 @@ def test_nothing_but_faulty_rows_is_no_taskset(tmp_path: Path) -> None:
         ("missing.jsonl", "no such file"),
         ("rows.csv", "needs a .jsonl or .parquet file, or a dataset's name"),
         ("torn.parquet", "not readable as Parquet"),
-        ("torn.jsonl", "row 1: line=.*is not JSON"),
-        ("list.jsonl", "needs one JSON object a line"),
     ],
 )
 def test_a_source_that_cannot_be_read_is_named(tmp_path: Path, source: str, said: str) -> None:
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
-    (tmp_path / "torn.jsonl").write_text('{"repo_name": \n')
-    (tmp_path / "list.jsonl").write_text("[]\n")
     with pytest.raises(TasksetError, match=said):
         list(read_source(str(tmp_path / source)))
 
