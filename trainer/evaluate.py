@@ -18,19 +18,32 @@ from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 from sandbox.deployment import configured_backend
 from sandbox.errors import TasksetError
 from sandbox.pool import Pool
+from sandbox.reap import reap_quietly
 from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError
 from trainer.engines.chat import Chat, load_prompt
 from trainer.engines.generate import Engine, start_engine
-from trainer.evaluations.config import EvalConfig, EvalTasksConfig, load_evaluation
+from trainer.evaluations.config import (
+    EvalConfig,
+    EvalTasksConfig,
+    load_evaluation,
+    model_folder,
+)
 from trainer.evaluations.estimates import pass_at_1
 from trainer.evaluations.evaluator import Evaluator, Place
-from trainer.evaluations.results import RESULT_EVENTS, Result, results_of, rewards_by_task
+from trainer.evaluations.results import (
+    RESULT_EVENTS,
+    Result,
+    read_header,
+    results_of,
+    rewards_by_task,
+)
 from trainer.evaluations.shards import Shard, parse_shard
 from trainer.events import (
     EVENTS_FILE,
@@ -44,11 +57,13 @@ from trainer.events import (
 )
 from trainer.nodes.folder_lock import held_alone
 from trainer.nodes.host import describe_host, package_versions
+from trainer.recipes import merge
 from trainer.stop import STOPPED, RunStopped, stop_on_signals
 
 log = logging.getLogger("trainer.evaluate")
 
 ID_FILE = "evaluation.id"
+MODEL_FILE = "evaluation.model"
 LOCK_FILE = "evaluate.lock"
 
 
@@ -62,9 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = load_evaluation(options.eval_dir)
         with stop_on_signals() as stop, only_one(options.shard.folder(options.eval_dir)) as folder:
+            tasks = evaluated_tasks(config.tasks)
             share = Share(
-                config=config,
-                tasks=options.shard.of(evaluated_tasks(config.tasks)),
+                config=with_kept_model(options.eval_dir, config),
+                tasks=options.shard.of(tasks),
                 folder=folder,
                 evaluation=identify(options.eval_dir, options.evaluation_id),
                 shard=options.shard,
@@ -84,6 +100,8 @@ class Share:
     folder: Path
     evaluation: UUID
     shard: Shard
+    other_tasks: bool = False
+    """Whether it may have other tasks than it began with."""
 
 
 OpenModel = Callable[[Share, Callable[[], bool]], tuple[Engine, Chat]]
@@ -137,7 +155,7 @@ def roll_out(
         backend = Pool(
             configured_backend(config.sandbox.backend), max_operations=config.sandbox.concurrency
         )
-        resources.callback(backend.reap, run=str(labelled))
+        resources.callback(reap_quietly, backend, str(labelled))
         resources.callback(backend.close)
         backend.reap(run=str(labelled))
         engine, chat = model()
@@ -210,7 +228,7 @@ def announce(share: Share, events: EventWriter) -> None:
     data = share.config.with_found_model().model_dump(mode="json")
     if earlier:
         first = earlier[0]
-        if not isinstance(first, Started) or (first.config, first.tasks) != (data, names):
+        if not isinstance(first, Started) or not began_so(first, share, data):
             message = f"{share.folder}: was begun with another configuration or other tasks; take a new folder"
             raise ConfigError([("file", message)])
         events.write(Resumed(run=share.evaluation, attempt=1 + len(earlier), from_step=0))
@@ -229,6 +247,14 @@ def announce(share: Share, events: EventWriter) -> None:
     events.write(LogLine(level="info", text=text))
 
 
+def began_so(first: Started, share: Share, config: dict[str, Any]) -> bool:
+    """Whether this share was begun with this configuration, and with its tasks unless it may have others."""
+    if share.other_tasks:
+        any_tasks: dict[str, Any] = {"tasks": {"only": []}}
+        return merge(first.config, any_tasks) == merge(config, any_tasks)
+    return (first.config, first.tasks) == (config, [task.task_id for task in share.tasks])
+
+
 def evaluated(share: Share, seconds: float) -> Evaluated:
     """The scores of all that is done, by earlier attempts too. `mean_reward` is pass@1: the mean over tasks."""
     scores = rewards_by_task(read_done(share.folder))
@@ -236,7 +262,7 @@ def evaluated(share: Share, seconds: float) -> Evaluated:
     return Evaluated(
         step=0,
         policy_version=0,
-        num_tasks=len(share.tasks),
+        num_tasks=len(scores.keys() | {task.task_id for task in share.tasks}),
         group_size=share.config.rollout.group_size,
         mean_reward=estimate.value if estimate else 0.0,
         scores=scores,
@@ -258,15 +284,38 @@ def told(scored: Evaluated) -> str:
 
 def identify(eval_dir: Path, given: UUID | None) -> UUID:
     """The evaluation's id, the same for all its shards. Raises ConfigError when the folder has another one."""
-    path, draft = eval_dir / ID_FILE, eval_dir / f".{ID_FILE}.{os.getpid()}"
-    draft.write_text(str(given or uuid4()))
-    with suppress(FileExistsError):
-        os.link(draft, path)  # noqa: PTH200
-    draft.unlink()
-    found = UUID(path.read_text())
+    path = eval_dir / ID_FILE
+    found = UUID(_noted_once(path, str(given or uuid4())))
     if given and given != found:
         raise ConfigError([("file", f"{path}: is evaluation {found}, not {given}")])
     return found
+
+
+def with_kept_model(eval_dir: Path, config: EvalConfig) -> EvalConfig:
+    """With the model's folder that the evaluation began with, the same for all its shards, whatever a run has saved since.
+
+    A folder that is not of the model that is asked for is left alone: `announce` tells that it is another one.
+    """
+    if config.model.endpoint:
+        return config
+    try:
+        begun = str(read_header(eval_dir).started.config["model"]["path"])
+    except FileNotFoundError:
+        begun = model_folder(config.model.path)
+    kept = _noted_once(eval_dir / MODEL_FILE, begun)
+    if not Path(kept).is_relative_to(config.model.path):
+        return config
+    return config.model_copy(update={"model": config.model.model_copy(update={"path": kept})})
+
+
+def _noted_once(path: Path, text: str) -> str:
+    """What the file says: this text, or what another process wrote before."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    with suppress(FileExistsError):
+        os.link(draft, path)  # noqa: PTH200
+    draft.unlink()
+    return path.read_text()
 
 
 def only_one(folder: Path) -> AbstractContextManager[Path]:

@@ -8,6 +8,8 @@ Exit codes: 0 graded, 1 failed, 2 nothing can be graded, 3 stopped.
 """
 
 import argparse
+import hashlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,6 +83,12 @@ def patches_by_task(predictions: Sequence[Prediction], tasks: Sequence[Task]) ->
     return patches
 
 
+def digest_of(patches: Patches) -> str:
+    """Of all of them: a folder that was begun with others is not gone on with."""
+    told = json.dumps({task: [p.decode() for p in patches[task]] for task in sorted(patches)})
+    return f"sha256 {hashlib.sha256(told.encode()).hexdigest()}"
+
+
 def configure(options: argparse.Namespace, model: str, patches: Patches) -> EvalConfig:
     """An evaluation with nothing said of a model but its name."""
     sandbox = {
@@ -90,7 +98,7 @@ def configure(options: argparse.Namespace, model: str, patches: Patches) -> Eval
     }
     return parse_evaluation(
         {
-            "description": f"Predictions of {options.predictions.name}, graded.",
+            "description": f"Predictions of {options.predictions.name}, graded: {digest_of(patches)}.",
             "model": {"path": model or options.predictions.stem},
             "tasks": {
                 "taskset": options.taskset,

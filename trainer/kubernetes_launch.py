@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from sandbox.errors import SandboxError
 from sandbox.kubernetes.api import Api, ApiError
@@ -26,6 +27,7 @@ from trainer.nodes.kubernetes_pods import CONTAINER, RUN_LABEL, Json, TrainingPo
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 LOOK_EVERY_S = 1.0
 STOP_WITHIN_S = 0.1
 START_TIMEOUT_S = 900.0
@@ -34,6 +36,10 @@ LAST_WORDS_S = 120.0
 """How long the other pods have to end by themselves once one has: a rank is never told to stop because another was lost."""
 NODE_LOST_S = 120.0
 """So long after its grace a pod is on a node that does not answer; its ranks have ended for want of the others."""
+AWAY_S = 600.0
+"""How long the removal of pods is tried again while the API server is away; a worker may kill this process before."""
+BUSY = (409, 429)
+"""Statuses of a server that settles a conflict or has too much to do."""
 KILLED = 128
 """Exit codes from here on are those of a signal."""
 
@@ -101,19 +107,38 @@ def launch(
 def remove(pods: TrainingPods, api: Api) -> None:
     """Remove what there is of the run, and wait until none of its pods is left: each has its own grace for it."""
     query = _selected(pods)
-    api.call("DELETE", api.path("pods"), query=query)
+    at_once = query | {"gracePeriodSeconds": "0"}
+    _patiently(lambda: api.call("DELETE", api.path("pods"), query=query))
     overdue = time.monotonic() + pods.grace_s + NODE_LOST_S
-    while found := _found(pods, api):
+    while found := _patiently(lambda: _found(pods, api)):
         if time.monotonic() > overdue:
             names = ", ".join(pod["metadata"]["name"] for pod in found)
             log.warning("%s: its node does not answer; removed from the cluster alone", names)
-            api.call("DELETE", api.path("pods"), query=query | {"gracePeriodSeconds": "0"})
+            _patiently(lambda: api.call("DELETE", api.path("pods"), query=at_once))
         time.sleep(LOOK_EVERY_S)
     try:
-        api.call("DELETE", api.path("services", pods.name))
+        _patiently(lambda: api.call("DELETE", api.path("services", pods.name)))
     except ApiError as error:
         if error.status != 404:
             raise
+
+
+def _patiently(call: Callable[[], Result]) -> Result:
+    """Again and again while the API server is away. Raises ApiError."""
+    until = time.monotonic() + AWAY_S
+    while True:
+        try:
+            return call()
+        except ApiError as error:
+            if not _is_away(error) or time.monotonic() > until:
+                raise
+            log.warning("%s", error)
+        time.sleep(LOOK_EVERY_S)
+
+
+def _is_away(error: ApiError) -> bool:
+    """Whether the call was right, and may be answered later."""
+    return not 0 < error.status < 500 or error.status in BUSY
 
 
 def _until_ended(pods: TrainingPods, api: Api, stopping: Callable[[], bool]) -> list[Json]:
@@ -123,7 +148,7 @@ def _until_ended(pods: TrainingPods, api: Api, stopping: Callable[[], bool]) -> 
         try:
             found, now = _found(pods, api), time.monotonic()
         except ApiError as error:
-            if 0 < error.status < 500:
+            if not _is_away(error):
                 raise
             log.warning("%s", error)  # the pods train on while the API server is away
             continue

@@ -36,6 +36,17 @@ log = logging.getLogger("trainer.regrade")
 SANDBOX_LIFE_S = 3600.0
 """After so long anybody may remove a sandbox of ours; one grading takes far less."""
 
+FLAGS = {
+    "tampered",
+    "edited_tests",
+    "startup_hook",
+    "path_shim",
+    "early_exit",
+    "forged_log",
+    "truncated_output",
+}
+"""What a grade says of a patch (`Grade.flags`): the last one counts. Others say what the agent did, and stay."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring for its exit codes."""
@@ -115,10 +126,10 @@ class Regrading:
 
 
 def _told(result: Result, grade: Grade) -> Regraded:
-    """The event, with the new test log beside the events."""
+    """The event, with the new test log beside the events, under a name of its own: one that is stored is not stored again."""
     files = {}
     if grade.log:
-        files["test_log"] = f"rollouts/regraded/{result.rollout}.log"
+        files["test_log"] = f"rollouts/regraded/{result.rollout}-{uuid4()}.log"
         path = result.folder / files["test_log"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(grade.log)
@@ -126,7 +137,7 @@ def _told(result: Result, grade: Grade) -> Regraded:
         rollout=result.rollout,
         outcome=grade.outcome.value,
         reward=grade.reward,
-        flags=sorted({*result.finished.flags, *grade.flags}),
+        flags=sorted({*result.finished.flags} - FLAGS | grade.flags),
         tests=grade.tests,
         files=files,
         grade_s=round(grade.seconds, 3),

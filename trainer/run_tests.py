@@ -3,7 +3,9 @@
 First the testgen agent writes one script of reproduction tests a task (prompt trainer/prompts/testgen.toml), as an evaluation
 of its own in EVAL_DIR/open_tests/NAME, whose reward is 1 when a case of the script shows the issue in the untouched
 repository. Then each patch is run in a fresh sandbox against that script and against the repository's own tests that passed
-before: the counts, tied to the rollout's id, are EVAL_DIR/open_tests/NAME/counts.jsonl. Started again it does what is missing.
+before: the counts, tied to the rollout's id, are EVAL_DIR/open_tests/NAME/counts.jsonl. Started again it does what is missing,
+also of rollouts and tasks that the evaluation has since; counts of a task are all by one script. What another model wrote under
+the name is set aside, in open_tests/NAME/earlier.
 `trainer.evaluations.selection` says how counts choose, `python -m trainer.report EVAL_DIR` what that is worth.
 
 Exit codes: 0 done, 1 some have no counts or no model was to be had, 2 the configuration is wrong, 3 stopped.
@@ -34,13 +36,22 @@ from sandbox.grading.open_tests import Before, OpenTests
 from sandbox.pool import Pool
 from sandbox.task import Task, load_taskset
 from trainer.config import ConfigError
-from trainer.evaluate import Share, evaluated_tasks, identify, only_one, run
+from trainer.evaluate import (
+    LOCK_FILE,
+    Share,
+    evaluated_tasks,
+    identify,
+    only_one,
+    run,
+    with_kept_model,
+)
 from trainer.evaluations.config import EVAL_FILE, EvalConfig, parse_evaluation
 from trainer.evaluations.counts import COUNTS_FILE, counts_path, line_of, read_counts
 from trainer.evaluations.evaluator import Evaluator
 from trainer.evaluations.predictions import instance_of
 from trainer.evaluations.results import Result, read_header, read_results
 from trainer.evaluations.shards import Shard
+from trainer.events import EVENTS_FILE
 from trainer.grpo.rollout import Rollout
 from trainer.rollouts.collect import limits_of
 from trainer.stop import STOPPED, stop_on_signals
@@ -49,6 +60,7 @@ from trainer.verify import appended, verifier_name
 log = logging.getLogger("trainer.run_tests")
 
 PROMPT = "testgen"
+EARLIER = "earlier"
 SANDBOX_LIFE_S = 3600.0
 """After so long anybody may remove a sandbox of ours; one counting takes far less."""
 
@@ -64,18 +76,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = parse_evaluation(read_header(options.eval_dir).started.config)
         results = [r for r in read_results(options.eval_dir) if r.reward is not None]
-        writing = testgen_config(config, options, sorted({r.task for r in results}))
         with stop_on_signals() as stop, only_one(folder):
+            set_aside_another_models(folder, options)
+            missing = left_to_count(folder, results)
+            num_known = len(results) - len(missing)
+            if not missing:
+                return _told(0, num_known, 0)
+            writing = testgen_config(config, options, sorted({r.task for r in missing}))
             code = write_scripts(writing, folder, stop.is_set)
             if code:
                 return code
-            return count_all(writing, folder, results, stop)
+            num_counted = count(writing, folder, missing, stop)
+        code = _told(num_counted, num_known, len(missing) - num_counted)
+        return STOPPED if stop.is_set() else code
     except (ConfigError, TasksetError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
 
 
+def _told(num_counted: int, num_known: int, num_failed: int) -> int:
+    """The exit code of a command that was not stopped."""
+    print(f"{num_counted} rollouts counted, {num_known} were known, {num_failed} have no counts")
+    return 1 if num_failed else 0
+
+
 # ---- the scripts
+
+
+def set_aside_another_models(folder: Path, options: argparse.Namespace) -> None:
+    """What another model wrote under this name, and what was counted by it, goes to a folder named by its evaluation's id."""
+    try:
+        started = read_header(folder).started
+    except FileNotFoundError:
+        return
+    model = started.config["model"]
+    of_options = Path(model["path"]).is_relative_to(options.model)
+    if of_options and model["endpoint"] == options.endpoint:
+        return
+    aside = folder / EARLIER / str(started.run)
+    log.warning("%s: was written by %s; set aside: %s", folder, model["path"], aside)
+    aside.mkdir(parents=True, exist_ok=True)
+    here = [path for path in folder.iterdir() if path.name not in (EARLIER, LOCK_FILE)]
+    # the events last: they say whose all this is
+    for path in sorted(here, key=lambda path: path.name == EVENTS_FILE):
+        path.rename(aside / path.name)
 
 
 def testgen_config(
@@ -101,11 +145,12 @@ def write_scripts(config: EvalConfig, folder: Path, stopping: Callable[[], bool]
         tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
     )
     share = Share(
-        config=config,
+        config=with_kept_model(folder, config),
         tasks=evaluated_tasks(config.tasks),
         folder=folder,
         evaluation=identify(folder, None),
         shard=Shard(),
+        other_tasks=True,
     )
     return run(share, stopping, evaluator=ScriptWriter)
 
@@ -135,17 +180,29 @@ def scripts_of(folder: Path) -> dict[str, bytes]:
 # ---- the counts
 
 
-def count_all(
-    config: EvalConfig, folder: Path, results: Sequence[Result], stop: threading.Event
-) -> int:
-    """Count what is missing; the exit code."""
+def left_to_count(folder: Path, results: Sequence[Result]) -> list[Result]:
+    """What has no counts. Where a task's script is not here, what was counted by it goes: all of the task is counted anew."""
     path = folder / COUNTS_FILE
     known = read_counts(path)
-    missing = [result for result in results if result.rollout not in known]
+    written = {result.task for result in read_results(folder) if result.reward is not None}
+    anew = {result.task for result in results if result.rollout not in known} - written
+    dropped = {result.rollout for result in results if result.task in anew} & known.keys()
+    if dropped:
+        kept = path.with_suffix(".kept")
+        lines = (line_of(*row) for row in known.items() if row[0] not in dropped)
+        kept.write_text("".join(lines))
+        kept.replace(path)
+    return [r for r in results if r.rollout not in known or r.rollout in dropped]
+
+
+def count(
+    config: EvalConfig, folder: Path, missing: Sequence[Result], stop: threading.Event
+) -> int:
+    """How many could be counted."""
     tasks = {task.task_id: task for task in load_taskset(config.tasks.taskset).tasks}
     with (
         closing(Pool(configured_backend(config.sandbox.backend))) as backend,
-        appended(path) as lines,
+        appended(folder / COUNTS_FILE) as lines,
     ):
         counter = Counter(config, tasks, scripts_of(folder), backend)
         num_counted = 0
@@ -153,9 +210,7 @@ def count_all(
             lines.write(line_of(rollout, counts))
             lines.flush()
             num_counted += 1
-    failed = len(missing) - num_counted
-    print(f"{num_counted} rollouts counted, {len(known)} were known, {failed} have no counts")
-    return STOPPED if stop.is_set() else 1 if failed else 0
+    return num_counted
 
 
 class Counter:

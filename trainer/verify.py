@@ -25,6 +25,7 @@ from sandbox.errors import TasksetError
 from trainer.config import ConfigError
 from trainer.engines.generate import ContextFull, EngineUnavailable, GenerationTimeout
 from trainer.evaluations.config import parse_evaluation
+from trainer.evaluations.methods import BASELINES
 from trainer.evaluations.scores import VERIFIER_NAME, read_scores, scores_path
 from trainer.stop import STOPPED, stop_on_signals
 from trainer.verifiers.questions import questions
@@ -65,15 +66,19 @@ def scored(
     """Each rollout with its score, as they come; one that could not be scored is told in the log."""
     with ThreadPoolExecutor(jobs, "verify") as pool:
         futures = {pool.submit(verifier.score, chat): rollout for rollout, chat in asked.items()}
-        for future in as_completed(futures):
-            if stop.is_set():
-                verifier.close()
-                pool.shutdown(wait=False, cancel_futures=True)
-                return
-            try:
-                yield futures[future], future.result()
-            except (EngineUnavailable, GenerationTimeout, ContextFull) as error:
-                log.warning("rollout %s has no score: %s", futures[future], error)
+        try:
+            for future in as_completed(futures):
+                if stop.is_set():
+                    verifier.close()
+                    return
+                try:
+                    score = future.result()
+                except (EngineUnavailable, GenerationTimeout, ContextFull) as error:
+                    log.warning("rollout %s has no score: %s", futures[future], error)
+                else:
+                    yield futures[future], score
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
@@ -127,6 +132,9 @@ def verifier_name(text: str) -> str:
     if not re.fullmatch(VERIFIER_NAME, text):
         message = f"{text}: letters, digits, dot, dash, underscore, a letter or digit first"
         raise argparse.ArgumentTypeError(message)
+    if text in BASELINES:
+        message = f"{text}: is a choice without a verifier, to which verifiers are compared"
+        raise argparse.ArgumentTypeError(f"{message}; choose another name")
     return text
 
 

@@ -13,8 +13,7 @@ def reply(word: str, yes: float, no: float) -> dict[str, Any]:
     """As an OpenAI-compatible server tells it."""
     told = [{"token": "<judgement>", "logprob": 0.0, "top_logprobs": []}]
     alternatives = [{"token": "YES", "logprob": yes}, {"token": " NO", "logprob": no}]
-    logprob = yes if word == "YES" else no
-    told.append({"token": word, "logprob": logprob, "top_logprobs": alternatives})
+    told.append(alternatives[word == "NO"] | {"top_logprobs": alternatives})
     message = {"role": "assistant", "content": f"<judgement>{word}"}
     return {"choices": [{"message": message, "logprobs": {"content": told}}]}
 
@@ -34,3 +33,10 @@ class JudgingEndpoint(ScriptedEndpoint):
         )
         share = 0.9 if solved else 0.2
         return 200, json.dumps(reply("YES", math.log(share), math.log(1 - share)))
+
+
+class BreakingProxy(JudgingEndpoint):
+    """Stands in for a proxy before the server: gives `faults` first, whatever it is asked."""
+
+    def reply(self, request: dict[str, Any]) -> tuple[int, str]:
+        return self.faults.pop(0) if self.faults else super().reply(request)

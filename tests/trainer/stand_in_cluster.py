@@ -69,6 +69,8 @@ class StandInCluster:
     made: list[str] = field(default_factory=list)
     """Names of all pods that ever were."""
     port: int = 0
+    refusals: list[int] = field(default_factory=list)
+    """Statuses of the next answers, whatever is asked."""
 
     def create_pod(self, body: Json) -> None:
         name = body["metadata"]["name"]
@@ -133,10 +135,14 @@ def serving(cluster: StandInCluster, kubeconfig: Path) -> Iterator[None]:
             self.answer(201, body)
 
         def do_GET(self) -> None:
+            if self.refused():
+                return
             pods = cluster.selected(urlsplit(self.path).query)
             self.answer(200, {"items": [pod.body | {"status": pod.status()} for pod in pods]})
 
         def do_DELETE(self) -> None:
+            if self.refused():
+                return
             path = urlsplit(self.path)
             if path.path.endswith("/pods"):
                 cluster.delete_pods(path.query)
@@ -144,6 +150,12 @@ def serving(cluster: StandInCluster, kubeconfig: Path) -> Iterator[None]:
             else:
                 found = cluster.services.pop(path.path.rpartition("/")[2], None)
                 self.answer(200 if found else 404, {"message": "not found"})
+
+        def refused(self) -> bool:
+            if cluster.refusals:
+                self.answer(cluster.refusals.pop(0), {"message": "away"})
+                return True
+            return False
 
         def answer(self, status: int, body: Json) -> None:
             data = json.dumps(body).encode()

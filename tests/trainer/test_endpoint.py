@@ -1,5 +1,6 @@
 """An OpenAI-compatible endpoint as an engine, against a real HTTP server."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -111,6 +112,36 @@ def test_a_refusal_is_told_at_once(
     with closing(engine_of(endpoint)) as engine, pytest.raises(error, match=fault[1]):
         ask(engine, task)
     assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"error": {"message": "no route to the model"}}',
+        "<html>Bad gateway</html>",
+        '{"choices": []}',
+        '{"choices": [{"text": "of another API"}]}',
+        '["choices"]',
+    ],
+)
+def test_an_answer_that_is_no_completion_is_told_as_it_came(
+    endpoint: ScriptedEndpoint, task: Task, said: str
+) -> None:
+    endpoint.faults = [(200, said)]
+    with closing(engine_of(endpoint)) as engine, pytest.raises(EngineUnavailable) as told:
+        ask(engine, task)
+    assert re.findall(r"\w+", said)[0] in str(told.value)
+
+
+def test_half_a_surrogate_pair_becomes_text_that_can_be_written(
+    endpoint: ScriptedEndpoint, task: Task
+) -> None:
+    endpoint.faults = [
+        (200, r'{"choices": [{"message": {"content": "so \ud83d \ud83d\ude00"}}]}'),
+    ]
+    with closing(engine_of(endpoint)) as engine:
+        completion = ask(engine, task)
+    assert completion.text == decode(completion.token_ids) == "so ? \N{GRINNING FACE}"
 
 
 def test_slow_sampling_is_the_rollouts_own_and_a_dead_server_is_not(

@@ -14,10 +14,22 @@ from uuid import UUID
 import pytest
 import tomli_w
 
+from sandbox.base import ReapReport
+from sandbox.errors import SandboxUnavailable
+from sandbox.pool import Pool
 from sandbox.task import Task, load_taskset
 from tests.trainer.scripted_endpoint import ScriptedEndpoint, share_solved
 from trainer.config import ConfigError
-from trainer.evaluate import Share, evaluated_tasks, only_one, run
+from trainer.engines.chat import Chat
+from trainer.engines.generate import Engine
+from trainer.evaluate import (
+    MODEL_FILE,
+    Share,
+    evaluated_tasks,
+    only_one,
+    run,
+    with_kept_model,
+)
 from trainer.evaluations.config import (
     EVAL_FILE,
     EvalConfig,
@@ -33,6 +45,7 @@ from trainer.events import EVENTS_FILE, RolloutFinished, RolloutStarted, read_ev
 from trainer.grpo.rollout import Rollout
 from trainer.recipes import merge
 from trainer.rollouts.collect import _seed
+from trainer.stop import STOPPED, RunStopped
 
 NAMES = ["bonus-points", "budget-left", "class-average", "count-the-sheep"]
 K = 3
@@ -245,11 +258,76 @@ def test_a_local_model_is_evaluated(tiny_model: Path, tmp_path: Path) -> None:
     assert told == str(checkpoint / "model")
 
 
+def test_a_runs_newest_checkpoint_is_kept_to_by_every_shard(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    def save(step: int) -> Path:
+        model = tmp_path / "run" / "checkpoints" / f"step_{step}" / "model"
+        model.parent.mkdir(parents=True)
+        os.symlink(tiny_model, model)  # noqa: PTH211
+        return model
+
+    def begin(config: EvalConfig) -> tuple[int, str]:
+        """Exit code and model of an evaluation without a model to begin with."""
+        kept = with_kept_model(folder, config)
+        code = run(share_of(kept, folder), bool, no_model)
+        return code, read_header(folder).started.config["model"]["path"]
+
+    def no_model(*_: object) -> tuple[Engine, Chat]:
+        raise RunStopped
+
+    first, folder = save(8), tmp_path / "evaluation"
+    folder.mkdir()
+    overrides = {"model": {"path": str(tmp_path / "run")}, "tasks": {"limit": 1}}
+    config = load_evaluation_recipe("starter", overrides)
+    assert begin(config) == (STOPPED, str(first))
+    save(16)
+    assert begin(config) == (STOPPED, str(first))
+    # one that was begun where nothing was noted, and another model in a folder that has one
+    (folder / MODEL_FILE).unlink()
+    assert begin(config) == (STOPPED, str(first))
+    other = load_evaluation_recipe("starter", merge(overrides, {"model": {"path": "other"}}))
+    assert begin(other) == (2, str(first))
+    assert with_kept_model(folder, config).model.path == str(first)
+
+
+def test_an_engine_that_is_away_at_the_end_leaves_the_result_as_it_is(
+    endpoint: ScriptedEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def reap(_: Pool, *, run: str | None = None) -> ReapReport:
+        """Stands in for an engine that goes away while the evaluation is under way."""
+        asked.append(run)
+        if len(asked) > 1:
+            raise SandboxUnavailable("no answer")
+        return ReapReport(examined=0, removed=())
+
+    monkeypatch.setattr(Pool, "reap", reap)
+    sections = {"tasks": {"only": NAMES[:1]}, "rollout": {"group_size": 1}}
+    assert run(share_of(parse_evaluation(settings(endpoint, **sections)), tmp_path), bool) == 0
+    assert len(asked) == 2
+    *_, (_, scored), (_, end) = read_events(tmp_path / EVENTS_FILE)
+    assert (scored.type, end.status) == ("evaluation", "finished")
+
+
 def test_of_two_checkpoints_the_newest_is_meant(tmp_path: Path) -> None:
     for step in (9, 10):
         (tmp_path / "checkpoints" / f"step_{step}" / "model").mkdir(parents=True)
     assert model_folder(str(tmp_path)) == str(tmp_path / "checkpoints" / "step_10" / "model")
     assert model_folder("Qwen/Qwen3-32B") == "Qwen/Qwen3-32B"
+
+
+def test_a_path_that_cannot_be_looked_at_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model_folder("m" * 300) == "m" * 300
+
+    def refuses(_: Path) -> bool:
+        raise PermissionError("stand-in for a folder of another user: this test may run as root")
+
+    monkeypatch.setattr(Path, "is_file", refuses)
+    assert model_folder(str(tmp_path)) == str(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from tests.sandbox.outside.conftest import LoadTaskset, taskset
 from trainer import grade, report
 from trainer.config import ConfigError
 from trainer.evaluate import ID_FILE
-from trainer.evaluations.predictions import read_predictions
+from trainer.evaluations.predictions import Prediction, read_predictions, write_predictions
 from trainer.evaluations.results import read_results, rewards_by_task
+from trainer.events import EVENTS_FILE, read_events
 
 __all__ = ["built", "taskset"]
 
@@ -58,6 +59,28 @@ def test_predictions_are_graded_in_their_order_and_once(tmp_path: Path) -> None:
     assert read_results(folder) == results
     assert (folder / "events.jsonl").stat().st_size < size + 3000, "graded again"
     assert report.main([str(folder)]) == 0
+
+
+def test_other_patches_of_the_same_instances_are_refused(tmp_path: Path) -> None:
+    folder, path = tmp_path / "graded", tmp_path / "p.jsonl"
+    predictions(path, [row("bonus-points", starter("bonus-points").gold_patch)])
+    assert grade.main([str(path), "starter", str(folder)]) == 0
+    predictions(path, [row("bonus-points", "")])
+    assert grade.main([str(path), "starter", str(folder)]) == 2
+    (result,) = read_results(folder)
+    assert result.reward == 1.0
+    *_, (_, end) = read_events(folder / EVENTS_FILE)
+    assert "take a new folder" in end.reason
+
+
+def test_what_is_written_is_read_again_whatever_line_ends_it_has(tmp_path: Path) -> None:
+    patch = "a\u2028b\u0085c\r\nd\n"
+    written = [Prediction(instance_id=name, model_patch=patch) for name in ("a", "b")]
+    write_predictions(tmp_path / "p.jsonl", written)
+    assert read_predictions(tmp_path / "p.jsonl") == written
+    lines = (tmp_path / "p.jsonl").read_bytes()
+    (tmp_path / "p.jsonl").write_bytes(lines.replace(b"\n", b"\r\n"))
+    assert read_predictions(tmp_path / "p.jsonl") == written
 
 
 def test_an_instance_that_is_not_there_is_named(

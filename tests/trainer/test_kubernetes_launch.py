@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sandbox.kubernetes.api import Api
+from sandbox.kubernetes.api import Api, ApiError
 from sandbox.kubernetes.options import KubernetesOptions
 from tests.trainer.conftest import MakeConfig
 from tests.trainer.running_trainer import (
@@ -183,6 +183,42 @@ def test_a_pod_on_a_node_that_does_not_answer_is_given_up_after_its_grace(
     kubernetes_launch.remove(pods, api)
     assert cluster.pods == {}
     assert time.monotonic() - began > 1.0
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both loops of repetitions without their pauses."""
+    monkeypatch.setattr("sandbox.kubernetes.api._FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(kubernetes_launch, "LOOK_EVERY_S", 0.02)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("status", [503, 429, 409])
+def test_pods_are_removed_though_the_api_server_is_away_for_longer_than_a_call(
+    cluster: StandInCluster, api: Api, run: Run, status: int
+) -> None:
+    pods = TrainingPods(run_dir=run.folder, template=template(run), num_nodes=2)
+    pods.template["spec"]["terminationGracePeriodSeconds"] = 0.5
+    cluster.nodes = 0
+    for pod in pods.pods([]):
+        cluster.create_pod(pod)
+    cluster.refusals = [status] * 15
+    kubernetes_launch.remove(pods, api)
+    assert (cluster.pods, cluster.refusals) == ({}, [])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_removal_of_pods_ends_with_an_error_of_ours_at_once_and_of_the_servers_in_time(
+    cluster: StandInCluster, api: Api, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pods = TrainingPods(run_dir=run.folder, template=template(run), num_nodes=1)
+    cluster.refusals = [400]
+    with pytest.raises(ApiError, match="400: away"):
+        kubernetes_launch.remove(pods, api)
+    monkeypatch.setattr(kubernetes_launch, "AWAY_S", 0.2)
+    cluster.refusals = [503] * 10_000
+    with pytest.raises(ApiError, match="503: away"):
+        kubernetes_launch.remove(pods, api)
 
 
 def test_pods_are_the_template_with_a_place_in_the_run() -> None:

@@ -3,15 +3,20 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from sandbox.errors import Outcome
+from sandbox.grading.grade import Grade
+from sandbox.grading.protected import Change, protect
 from sandbox.task import Task, load_taskset
 from tests.trainer.scripted_endpoint import Script, ScriptedEndpoint, gold_script
 from trainer import regrade
 from trainer.evaluate import main as evaluate
 from trainer.evaluations.config import EVAL_FILE
-from trainer.evaluations.results import read_results
+from trainer.evaluations.results import Result, read_results
+from trainer.events import RolloutFinished
 
 LATIN = "printf '\\351\\n' >> notes.txt"
 """A file that is not UTF-8, so that the patch is not either."""
@@ -60,7 +65,8 @@ def test_patches_are_graded_again_and_the_new_grade_counts(
     again = read_results(tmp_path)
     assert [(r.rollout, r.reward) for r in again] == [(r.rollout, r.reward) for r in before]
     assert "regraded" in again[0].finished.files["test_log"]
-    assert (tmp_path / again[0].finished.files["test_log"]).stat().st_size
+    log = again[0].finished.files["test_log"]
+    assert (tmp_path / log).stat().st_size
     assert again[0].patch == before[0].patch
 
     # hidden tests that expect something else
@@ -68,7 +74,59 @@ def test_patches_are_graded_again_and_the_new_grade_counts(
     assert regrade.main([str(tmp_path), "--taskset", str(wrong)]) == 0
     assert "2 rewards changed" in capsys.readouterr().out
     assert [result.reward for result in read_results(tmp_path)] == [0.0] * 4
+    # under a name of its own, as one that is stored is not stored again
+    assert read_results(tmp_path)[0].finished.files["test_log"] != log
+    assert (tmp_path / log).exists()
     assert len(endpoint.requests) == 2 * 2 + 2, "a model was asked again"
+
+
+@pytest.mark.parametrize(
+    ("before", "found", "after"),
+    [
+        (["searched_history", "tampered"], [], ["searched_history"]),
+        (["searched_history"], ["forged_log"], ["forged_log", "searched_history"]),
+    ],
+)
+def test_the_last_grade_says_what_a_patch_is_and_what_the_agent_did_stays(
+    before: list[str], found: list[str], after: list[str], tmp_path: Path
+) -> None:
+    finished = RolloutFinished(
+        rollout=uuid4(),
+        group=uuid4(),
+        task="starter/bonus-points",
+        step=0,
+        purpose="evaluation",
+        outcome="task",
+        termination_reason="finished",
+        flags=before,
+        reward=0.0,
+        num_turns=1,
+        num_prompt_tokens=1,
+        num_sampled_tokens=1,
+        num_response_tokens=1,
+        tests={},
+        patch="",
+        files={},
+        seconds=1.0,
+        grade_s=1.0,
+        reason="",
+    )
+    result = Result(index=0, folder=tmp_path, started_at=finished.time, finished=finished)
+    grade = Grade(
+        reward=1.0,
+        outcome=Outcome.TASK,
+        tests={},
+        flags=frozenset(found),
+        log=b"",
+        seconds=1.0,
+        reason="All as expected.",
+    )
+    assert regrade._told(result, grade).flags == after
+
+
+def test_every_flag_that_protects_the_tests_is_a_grades() -> None:
+    paths = ["sitecustomize.py", "bin/pytest", "conftest.py", "r2e_tests/test_1.py"]
+    assert protect([Change("A", path) for path in paths]).flags <= regrade.FLAGS
 
 
 def test_without_an_evaluation_or_its_tasks_it_says_so(

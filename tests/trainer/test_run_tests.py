@@ -1,7 +1,10 @@
 """The execution-based verifier end to end: an agent writes the tests in a real sandbox, patches run against them in others."""
 
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import tomli_w
@@ -16,8 +19,8 @@ from tests.trainer.scripted_endpoint import FINISH, Script, ScriptedEndpoint
 from trainer import report, run_tests
 from trainer.evaluate import main as evaluate
 from trainer.evaluations.config import EVAL_FILE, parse_evaluation
-from trainer.evaluations.counts import counts_path, read_counts
-from trainer.evaluations.results import read_results
+from trainer.evaluations.counts import counts_path, line_of, read_counts, read_every_count
+from trainer.evaluations.results import read_header, read_results
 
 SCRIPT = """
 from one import double, one
@@ -177,6 +180,86 @@ def test_an_agent_writes_the_tests_and_they_choose_the_right_patch(
     assert report.main([str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "| tests | 100.0% |" in shown
+
+
+@pytest.fixture
+def pair(taskset: Path, tmp_path: Path) -> Path:
+    """Two tasks of the same repository."""
+    root: Path = shutil.copytree(taskset, tmp_path / "taskset")
+    shutil.copytree(root / "double", root / "twice")
+    told = (root / "twice" / "task.toml").read_text()
+    (root / "twice" / "task.toml").write_text(told.replace("`double(3)`", "Twice three"))
+    return root
+
+
+@contextmanager
+def evaluating(folder: Path, taskset: Path, group_size: int) -> Iterator[ScriptedEndpoint]:
+    """The model of an evaluation that is ready to be begun in `folder`; each of its patches is right."""
+    folder.mkdir()
+    tasks = load_taskset(str(taskset)).tasks
+    with ScriptedEndpoint(tasks, script=lambda *_: applies(patch(RIGHT))) as model:
+        config = {
+            "infra_retries": 0,
+            "model": {"path": "m", "endpoint": model.url},
+            "tasks": {"taskset": str(taskset), "split": "all"},
+            "rollout": {"group_size": group_size, "prompt": "starter", "concurrency": 1},
+            "engine": {"max_model_len": 40000},
+        }
+        (folder / EVAL_FILE).write_text(
+            tomli_w.dumps(parse_evaluation(config).model_dump(mode="json", exclude_none=True))
+        )
+        yield model
+
+
+def test_tasks_that_the_evaluation_has_since_are_verified_too_and_another_model_begins_anew(
+    pair: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "evaluation"
+    with evaluating(folder, pair, group_size=1) as model:
+
+        def verified(name: str) -> dict[UUID, Counts]:
+            script, model.script = model.script, lambda *_: writes(SCRIPT)
+            command = [str(folder), "--name", "tests", "--model", name, "--endpoint", model.url]
+            assert run_tests.main(command) == 0
+            model.script = script
+            return read_every_count(folder)["tests"]
+
+        model.faults = [(404, "gone")]
+        assert evaluate([str(folder)]) == 0
+        assert list(verified("m").values()) == [Counts(1, 2)]
+        assert evaluate([str(folder)]) == 0
+        assert list(verified("m").values()) == [Counts(1, 2)] * 2
+        began = read_header(folder / "open_tests" / "tests").started
+        assert len(read_results(folder / "open_tests" / "tests")) == 2
+
+        num_requests = len(model.requests)
+        assert list(verified("another").values()) == [Counts(1, 2)] * 2
+        assert {r["model"] for r in model.requests[num_requests:]} == {"another"}
+    assert "was written by m; set aside" in caplog.text
+    aside = folder / "open_tests" / "tests" / "earlier" / str(began.run)
+    assert read_header(aside).started == began
+    assert list(read_every_count(folder)) == ["tests"]
+
+
+def test_counts_of_a_task_are_all_by_one_script(taskset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "evaluation"
+    with evaluating(folder, taskset, group_size=2) as model:
+        assert evaluate([str(folder)]) == 0
+        rollouts = [result.rollout for result in read_results(folder)]
+        model.script = lambda *_: writes(SCRIPT)
+        # known from another machine, whose script is not here
+        path = counts_path(folder, "tests")
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(line_of(rollout, Counts(9, 9)) for rollout in rollouts))
+        command = [str(folder), "--name", "tests", "--model", "m", "--endpoint", model.url]
+        num_requests = len(model.requests)
+        assert run_tests.main(command) == 0
+        assert len(model.requests) == num_requests, "a script was written that nothing needs"
+        assert read_counts(path) == dict.fromkeys(rollouts, Counts(9, 9))
+
+        path.write_text(line_of(rollouts[0], Counts(9, 9)))
+        assert run_tests.main(command) == 0
+        assert read_counts(path) == dict.fromkeys(rollouts, Counts(1, 2))
 
 
 def test_a_script_that_shows_nothing_is_no_test(taskset: Path, task: Task, tmp_path: Path) -> None:

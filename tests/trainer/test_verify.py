@@ -3,7 +3,10 @@
 import json
 import math
 import random
+import threading
 from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from sandbox.task import load_taskset
 from sandbox.trajectory import Turn
-from tests.trainer.judging_endpoint import JudgingEndpoint, reply
+from tests.trainer.judging_endpoint import BreakingProxy, JudgingEndpoint, reply
 from tests.trainer.random_models import make_model
 from tests.trainer.scripted_endpoint import ScriptedEndpoint
 from trainer import report, verify
@@ -112,8 +115,64 @@ def test_the_answer_is_read_where_its_word_stands() -> None:
     silent = {"choices": [{"message": {"content": "YES"}}]}
     with pytest.raises(EngineUnavailable, match="log-probabilities"):
         score_of_reply(silent)
+    unreadable = {"content": [{"token": "YES", "logprob": None, "top_logprobs": []}]}
+    with pytest.raises(EngineUnavailable, match="not readable"):
+        score_of_reply({"choices": [{"message": {}, "logprobs": unreadable}]})
+    with pytest.raises(EngineUnavailable, match="no chat completion"):
+        score_of_reply({"choices": []})
     assert share_of_yes(-2000.0, 0.0) == pytest.approx(0, abs=1e-300)
     assert share_of_yes(0.0, -2000.0) == 1
+
+
+def judged(word: str, logprob: float, alternatives: list[tuple[str, float]]) -> dict[str, Any]:
+    told = [{"token": token, "logprob": value} for token, value in alternatives]
+    sampled = {"token": word, "logprob": logprob, "top_logprobs": told}
+    return {"choices": [{"message": {}, "logprobs": {"content": [sampled]}}]}
+
+
+def test_a_words_probability_is_that_of_all_its_tokens() -> None:
+    told = [("YES", -0.105), ("NO", -2.4), (" YES", -9.0), (" NO", -9.5)]
+    yes, no = math.exp(-0.105) + math.exp(-9.0), math.exp(-2.4) + math.exp(-9.5)
+    assert score_of_reply(judged("YES", -0.105, told)) == pytest.approx(yes / (yes + no))
+    # the sampled one is not among those told, and counts once all the same
+    assert score_of_reply(judged("YES", -0.105, told[1:])) == pytest.approx(yes / (yes + no))
+    # NO is at most as likely as the least of all that is told
+    told = [("YES", math.log(0.8)), ("yes", math.log(0.15)), ("Y", math.log(0.05))]
+    assert score_of_reply(judged("YES", math.log(0.8), told)) == pytest.approx(0.8 / 0.85)
+
+
+class BreaksAtOnce:
+    """Stands in for a verifier with a defect: its first question fails, and it counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.num_asked = 0
+
+    def score(self, messages: list[dict[str, str]]) -> float:
+        self.num_asked += 1
+        raise RuntimeError("out of memory")
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def test_after_an_error_no_further_question_is_asked() -> None:
+    verifier = BreaksAtOnce()
+    asked: dict[UUID, list[dict[str, str]]] = {uuid4(): [] for _ in range(2000)}
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(verify.scored(verifier, asked, 1, threading.Event()))
+    assert verifier.num_asked < len(asked)
+
+
+def test_questions_whose_answers_are_none_are_left_and_the_others_scored(
+    evaluation: Path, results: list[Result]
+) -> None:
+    tasks = [t for t in load_taskset("starter").tasks if t.task_id.partition("/")[2] in NAMES]
+    with BreakingProxy(tasks) as endpoint:
+        endpoint.faults = [(200, "<html>"), (200, '{"error": "no route"}'), (200, "[]")]
+        command = [str(evaluation), "--name", "proxied", "--model", "m", "--jobs", "1"]
+        assert verify.main([*command, "--endpoint", endpoint.url]) == 1
+    scores = read_scores(scores_path(evaluation, "proxied"))
+    assert len(scores) == len(results) - 3
 
 
 def turn(index: int, text: str, observation: str) -> Turn:
@@ -161,6 +220,15 @@ def test_auc_is_the_share_of_pairs_in_order(pairs: list[tuple[float, int]]) -> N
 def test_a_name_is_no_way_out_of_the_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         verify.main([str(tmp_path), f"--name={name}", "--model", "m"])
+
+
+@pytest.mark.parametrize("name", ["vote", "random"])
+def test_a_baselines_name_is_no_verifiers(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        verify.main([str(tmp_path), f"--name={name}", "--model", "m"])
+    assert "choose another name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [([3, 4], [5]), ([5], [3, 4]), ([3, 4], [5, 6, 7]), ([3], [5])])

@@ -64,6 +64,7 @@ def test_the_page_registers_what_was_trained_and_lists_it(
         ({"name": "..", "path": "m"}, "a letter or digit first"),
         ({"name": "-x", "path": "m"}, "a letter or digit first"),
         ({"name": "judge", "path": "m"}, "is taken"),
+        ({"name": "vote", "path": "m"}, "is a choice without a verifier"),
         ({"name": "other", "path": "m", "endpoint": "host:8000"}, "needs a URL"),
         ({"name": "other", "path": ""}, "This field is required"),
     ],
@@ -87,6 +88,23 @@ def test_a_folder_that_says_nonsense_is_refused(trained: Path, alice: User) -> N
     path.write_text("{")
     with pytest.raises(RegistryError, match="is no JSON"):
         register(name="judge", path=str(trained), owner=alice)
+
+
+def test_a_path_that_cannot_be_looked_at_is_of_another_machine(
+    alice: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not register(name="long", path="m" * 300, owner=alice).measured
+
+    def refuses(*_: object, **__: object) -> None:
+        raise PermissionError("stand-in for a folder of another user: this test may run as root")
+
+    monkeypatch.setattr(Path, "stat", refuses)
+    assert not register(name="private", path="/home/other/model", owner=alice).measured
+
+
+def test_scores_under_a_baselines_name_are_refused() -> None:
+    with pytest.raises(RegistryError, match="'random' is a choice without a verifier"):
+        known_by_results("random", VerifierKind.JUDGE)
 
 
 def test_a_name_that_is_known_by_its_scores_gets_its_model(alice: User) -> None:

@@ -123,9 +123,12 @@ class EvalConfig(Section):
 def model_folder(path: str) -> str:
     """The model folder behind a run's folder or a checkpoint; any other path or id as it is."""
     root = Path(path)
-    if (root / "model" / "config.json").is_file():
-        return str(root / "model")
-    checkpoints = list(root.glob("checkpoints/step_*/model"))
+    try:
+        if (root / "model" / "config.json").is_file():
+            return str(root / "model")
+        checkpoints = list(root.glob("checkpoints/step_*/model"))
+    except OSError:  # an id too long for a file's name, or a folder that others may not open
+        return path
     if not checkpoints:
         return path
     return str(max(checkpoints, key=lambda p: int(p.parent.name.removeprefix("step_"))))

@@ -12,10 +12,11 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import httpx
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from tenacity import (
     Retrying,
     retry_if_exception_type,
@@ -49,6 +50,32 @@ _NOTHING = -4
 _BUSY = (408, 409, 429)
 _FULL = ("context length", "context_length", "maximum context", "max_model_len", "too long")
 """How servers say that a prompt does not fit."""
+MAX_TOLD = 300
+"""Characters of an answer that a message repeats."""
+
+
+def _as_utf8(value: Any) -> Any:
+    """Half of a surrogate pair, which JSON can say and UTF-8 cannot, becomes a question mark."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_utf8)]
+
+
+class Message(BaseModel):
+    content: Text | None = None
+
+
+class Choice(BaseModel):
+    """As much of an answer as is read."""
+
+    message: Message
+    finish_reason: Text | None = None
+    logprobs: Any = None
+
+
+class Reply(BaseModel):
+    choices: list[Choice] = Field(min_length=1)
 
 
 class TextChat(Chat):
@@ -173,9 +200,8 @@ class EndpointEngine:
     def _ask(self, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         answer = self._post(body, max(timeout_s, 0.01))
         if answer.is_success:
-            reply: dict[str, Any] = answer.json()
-            return reply
-        said = f"status {answer.status_code}: {answer.text[:300]}"
+            return _json_of(answer)
+        said = f"status {answer.status_code}: {answer.text[:MAX_TOLD]}"
         if answer.status_code in _BUSY or answer.status_code >= 500:
             raise _Busy(said)
         if answer.status_code in (400, 413) and any(word in answer.text for word in _FULL):
@@ -199,10 +225,30 @@ class EndpointEngine:
         raise EngineUnavailable("the endpoint is closed")
 
 
+def _json_of(answer: httpx.Response) -> dict[str, Any]:
+    """Raises EngineUnavailable."""
+    try:
+        found: dict[str, Any] = answer.json()
+    except ValueError as error:
+        message = f"the endpoint's answer is no JSON: {answer.text[:MAX_TOLD]}"
+        raise EngineUnavailable(message) from error
+    return found
+
+
+def choice_of(reply: dict[str, Any]) -> Choice:
+    """The first of the answer. Raises EngineUnavailable when there is none."""
+    try:
+        return Reply.model_validate(reply).choices[0]
+    except ValidationError as error:
+        message = f"the endpoint's answer is no chat completion: {str(reply)[:MAX_TOLD]}"
+        raise EngineUnavailable(message) from error
+
+
 def _completion(reply: dict[str, Any]) -> Completion:
-    choice = reply["choices"][0]
-    text = choice["message"].get("content") or ""
-    stopped = choice.get("finish_reason") == "stop"
+    """Raises EngineUnavailable."""
+    choice = choice_of(reply)
+    text = choice.message.content or ""
+    stopped = choice.finish_reason == "stop"
     if stopped and "<function=" in text and not text.rstrip().endswith(STOP):
         text += STOP  # which servers leave out
     token_ids = encode(text) or [_NOTHING]

@@ -52,7 +52,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 def _rows(path: Path) -> Iterable[Any]:
     text = path.read_text()
     if path.suffix != ".json":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
     data = json.loads(text)
     if isinstance(data, dict):
         return [{"instance_id": name, **row} for name, row in data.items()]

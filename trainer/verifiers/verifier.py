@@ -7,17 +7,48 @@ it to the rollout's id.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
+
+from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from trainer.engines.generate import EngineUnavailable
 from trainer.evaluations.config import EvalConfig
-from trainer.evaluations.endpoint import EndpointEngine
+from trainer.evaluations.endpoint import MAX_TOLD, EndpointEngine, Text, choice_of
 
 WORDS = ("YES", "NO")
 TOP_LOGPROBS = 20
 """As many as OpenAI's API gives."""
 MAX_TOKENS = 16
 """Enough for the answer's opening and its first word."""
+
+
+class Alternative(BaseModel):
+    """A token that could stand in a place, and its log-probability in nats."""
+
+    token: Text
+    logprob: FiniteFloat
+
+    @property
+    def word(self) -> str:
+        """Without blanks around it: a word is several tokens of a vocabulary."""
+        return self.token.strip()
+
+
+class Sampled(Alternative):
+    """The token that stands there."""
+
+    top_logprobs: list[Alternative] = []
+
+    @property
+    def alternatives(self) -> list[Alternative]:
+        """The likeliest, and this one, which is most often among them."""
+        told = [item.token for item in self.top_logprobs]
+        return self.top_logprobs if self.token in told else [*self.top_logprobs, self]
+
+
+class Logprobs(BaseModel):
+    content: list[Sampled] | None = None
 
 
 class Verifier(Protocol):
@@ -54,17 +85,31 @@ class EndpointVerifier:
 def score_of_reply(reply: dict[str, Any]) -> float:
     """From the first token of the answer that is YES or NO. Raises EngineUnavailable when there is none.
 
-    A word that is not among the alternatives told is at most as likely as the least of them.
+    A word is as likely as all its tokens together; one that is not among the alternatives told, at most as the least of them.
     """
-    told = (reply["choices"][0].get("logprobs") or {}).get("content") or []
-    for token in told:
-        if token["token"].strip() in WORDS:
-            found = {
-                item["token"].strip(): item["logprob"] for item in [*token["top_logprobs"], token]
-            }
-            least = min(found.values())
-            return share_of_yes(*(found.get(word, least) for word in WORDS))
+    for token in _logprobs_of(reply).content or []:
+        if token.word in WORDS:
+            least = min(item.logprob for item in token.alternatives)
+            told = (
+                [item.logprob for item in token.alternatives if item.word == word] for word in WORDS
+            )
+            return share_of_yes(*(log_of_sum(logprobs or [least]) for logprobs in told))
     raise EngineUnavailable(f"no {' or '.join(WORDS)} with log-probabilities in the answer")
+
+
+def _logprobs_of(reply: dict[str, Any]) -> Logprobs:
+    told = choice_of(reply).logprobs
+    try:
+        return Logprobs.model_validate(told or {})
+    except ValidationError as error:
+        message = f"the answer's log-probabilities are not readable: {str(told)[:MAX_TOLD]}"
+        raise EngineUnavailable(message) from error
+
+
+def log_of_sum(logprobs: Sequence[float]) -> float:
+    """The logarithm of the sum of these probabilities."""
+    most = max(logprobs)
+    return most + math.log(sum(math.exp(logprob - most) for logprob in logprobs))
 
 
 def share_of_yes(yes: float, no: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trainer.evaluations.methods import BASELINES
 from trainer.evaluations.scores import VERIFIER_FILE
 from webapp.verifiers.models import NAME, Verifier, VerifierKind
 
@@ -84,6 +85,7 @@ def _refuse(name: str, path: str, endpoint: str, kind: str) -> None:
     """Raises RegistryError for what cannot be. A name is a file's, and no way out of its folder."""
     if not re.fullmatch(NAME.regex, name):
         raise RegistryError("name", f"{name!r}: {NAME.message}")
+    _refuse_baseline(name)
     if not path:
         raise RegistryError("path", "Name a model folder or id.")
     if endpoint and not endpoint.startswith(("http://", "https://")):
@@ -92,8 +94,15 @@ def _refuse(name: str, path: str, endpoint: str, kind: str) -> None:
         raise RegistryError("kind", f"{kind!r}: one of {', '.join(VerifierKind.values)}")
 
 
+def _refuse_baseline(name: str) -> None:
+    if name in BASELINES:
+        message = f"{name!r} is a choice without a verifier, to which verifiers are compared"
+        raise RegistryError("name", f"{message}; choose another name")
+
+
 def known_by_results(name: str, kind: VerifierKind) -> Verifier:
     """The verifier of that name, entered without a model when there is none. Raises RegistryError."""
+    _refuse_baseline(name)
     verifier, _ = Verifier.objects.get_or_create(name=name, defaults={"kind": kind})
     if verifier.kind != kind:
         raise RegistryError("name", f"{name!r} is a verifier that {verifier.get_kind_display()}")
@@ -102,12 +111,12 @@ def known_by_results(name: str, kind: VerifierKind) -> Verifier:
 
 def _read(path: str) -> Any:
     file = Path(path) / VERIFIER_FILE
-    if not file.is_file():
-        return None
-    if file.stat().st_size > MAX_BYTES:
-        raise RegistryError("path", f"{file}: is larger than {MAX_BYTES} bytes")
     try:
+        if file.stat().st_size > MAX_BYTES:
+            raise RegistryError("path", f"{file}: is larger than {MAX_BYTES} bytes")
         return json.loads(file.read_bytes())
+    except OSError:  # none there, or none that this process may read
+        return None
     except ValueError as error:
         raise RegistryError("path", f"{file}: is no JSON: {error}") from error
 
