@@ -1,6 +1,7 @@
 """Evaluations over the API: launched by one call, watched, read, cancelled."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,8 +14,11 @@ from django.test import Client
 
 from sandbox.task import load_taskset
 from tests.trainer.scripted_endpoint import ScriptedEndpoint
+from tests.web.conftest import make_worker
+from trainer.evaluations.config import load_evaluation_recipe
 from trainer.events import EVENT
 from webapp.api.models import ApiToken
+from webapp.evaluations import lifecycle
 from webapp.evaluations.jobs import run_shard
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.predictions import predictions
@@ -123,6 +127,32 @@ def test_strangers_and_unknown_ids(alice: User) -> None:
         assert api.get(f"/api/evaluations/{uuid4()}{path}").status_code == 404
     for action in ("cancel", "resume"):
         assert post(api, f"/api/evaluations/{uuid4()}/{action}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["evaluations", "runs"])
+def test_a_list_begins_where_databases_can_count_to(alice: User, path: str) -> None:
+    api = script_of(alice)
+    assert api.get(f"/api/{path}?offset={2**31 - 1}").status_code == 200
+    assert api.get(f"/api/{path}?offset={2**64}").status_code == 422
+
+
+def test_a_list_of_queued_ones_asks_for_the_workers_once(
+    alice: User, django_assert_max_num_queries: Callable
+) -> None:
+    for name in ("one@here", "two@here", "three@here"):
+        make_worker(name, queues=["evaluate"])
+    rows = [
+        lifecycle.launch(config=load_evaluation_recipe("starter"), name=str(n), owner=alice)
+        for n in range(6)
+    ]
+    newer = Evaluation.objects.filter(id=rows[0].id)
+    newer.update(config=rows[0].config | {"teacher": "a larger model"})
+    api = script_of(alice)
+    # the token, the rows and their number, the workers and what each is at, and each row's model
+    with django_assert_max_num_queries(3 + 1 + 3 * 3 + 6):
+        told = api.get("/api/evaluations").json()["evaluations"]
+    assert "its configuration is none of this version's: teacher" in told[-1]["waiting_for"]
+    assert {row["waiting_for"] for row in told[:-1]} == {"Waits until a worker is free."}
 
 
 def test_a_large_patch_is_read_whole_from_the_storage(

@@ -22,6 +22,7 @@ from tests.trainer.scripted_endpoint import FINISH, Script
 from tests.web.conftest import make_worker
 from tests.web.evaluated import NAMES, config_of, in_thread, recorded_evaluation, wait_until
 from trainer.evaluations.config import EvalConfig, parse_evaluation
+from trainer.evaluations.counts import Counts, counts_path, line_of, read_counts
 from trainer.evaluations.results import read_results
 from trainer.evaluations.scores import read_scores, scores_path
 from webapp.api.models import ApiToken
@@ -143,6 +144,28 @@ def test_what_another_verifier_of_the_name_said_is_not_taken_for_this_ones(
     assert read_scores(path) == {new: 0.25}
 
 
+def test_counts_that_are_made_anew_take_the_place_of_the_old(
+    done: Evaluation, endpoint: JudgingEndpoint, alice: User, settings
+) -> None:
+    tests = register(name="tests", path="m", endpoint=endpoint.url, kind="tests", owner=alice)
+    folder = settings.EVALUATIONS_DIR / str(done.pk)
+    path = counts_path(folder, "tests")
+    path.parent.mkdir(parents=True)
+    again, same, elsewhere = list(solved_by(done))[:3]
+    for rollout in (again, same, elsewhere):
+        Result.objects.create(rollout_id=rollout, verifier=tests, regression=1, reproduction=2)
+    kept = Result.objects.get(rollout_id=same)
+    path.write_text(line_of(again, Counts(1, 0)) + line_of(same, Counts(1, 2)))
+    before = results.state_of_results(done)
+    assert results.store(done, tests, folder) == 2
+    assert results.state_of_results(done) != before
+    assert Result.objects.get(rollout_id=again).reproduction == 0
+    assert Result.objects.get(rollout_id=same) == kept
+    # what lies here is by the scripts that are here
+    results.write(done, tests, folder)
+    assert read_counts(path).keys() == {again, same}
+
+
 def test_a_stop_ends_it_and_what_is_scored_stays(
     client: Client, done: Evaluation, judge: Verifier, alice: User, endpoint: JudgingEndpoint
 ) -> None:
@@ -204,6 +227,18 @@ def test_gradings_need_a_workers_sandboxes(done: Evaluation, judge: Verifier, al
     Assessment.objects.request_stop(by="alice")
     assessment = lifecycle.request(done, Kind.VERIFY, verifier=judge, owner=alice)
     assert lifecycle.claim(assessment.pk, bare)
+
+
+def test_a_configuration_of_another_version_waits_and_says_why(
+    done: Evaluation, alice: User
+) -> None:
+    worker = make_worker("able@here", queues=["evaluate"])
+    assessment = lifecycle.request(done, Kind.REGRADE, owner=alice)
+    Evaluation.objects.update(config=done.config | {"teacher": "a larger model"})
+    assessment = Assessment.objects.get()
+    assert lifecycle.claim(assessment.pk, worker) is None
+    told = lifecycle.waiting_for(assessment)
+    assert "its configuration is none of this version's: teacher" in told
 
 
 def test_a_model_is_loaded_where_none_is(

@@ -1,6 +1,10 @@
 """Evaluations from their pages: launch, the real process behind a scripted endpoint, crashes, stop, and what the pages show."""
 
 import json
+import shutil
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +15,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from sandbox.task import Task, load_taskset
+from sandbox.task import BUNDLED, Task, load_taskset
 from tests.trainer.scripted_endpoint import Script, ScriptedEndpoint
 from tests.web.conftest import make_worker
 from tests.web.evaluated import (
@@ -24,14 +28,17 @@ from tests.web.evaluated import (
 )
 from trainer.evaluations.config import EvalConfig, parse_evaluation
 from trainer.evaluations.results import read_results, rewards_by_task
+from trainer.events import Regraded, RolloutFinished, read_events
 from webapp.assessments.selection import work_out_numbers
 from webapp.evaluations import lifecycle, supervise
+from webapp.evaluations.ingest import ingest
 from webapp.evaluations.jobs import run_shard
 from webapp.evaluations.models import Evaluation, EvaluationStatus, Shard, ShardEvent
 from webapp.evaluations.overview import solve_rates
 from webapp.evaluations.replay import replay
 from webapp.rollouts.models import Rollout
-from webapp.runs import processes
+from webapp.runs import event_files, processes, watched
+from webapp.runs.models import Run
 from webapp.tasksets.load import load
 from webapp.webhooks.models import Delivery, Webhook
 
@@ -169,6 +176,167 @@ def test_another_machine_takes_over_and_goes_on_from_the_rows(
     assert asked < len(endpoint.requests) <= asked + 2 * len(gone)
     shard.refresh_from_db()
     assert list(shard.events.values_list("seq", flat=True)) == list(range(1, shard.last_seq + 1))
+
+
+def test_an_imported_taskset_is_found_by_every_worker(
+    config: EvalConfig, alice: User, settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "outside"
+    shutil.copytree(BUNDLED / "starter", folder)
+    load(str(folder))
+    folder.rename(tmp_path / "elsewhere")
+    data = config.model_dump(mode="json")
+    data["tasks"] |= {"taskset": str(folder), "only": NAMES[:2]}
+    evaluation = lifecycle.launch(config=parse_evaluation(data), name="imported", owner=alice)
+    shard = evaluation.shards.get()
+    settings.TASKSETS_DIR = tmp_path / "first"
+    run_shard(shard.id)
+    evaluation.refresh_from_db()
+    assert (evaluation.status, evaluation.config["tasks"]["taskset"]) == ("finished", str(folder))
+    # as if its worker had died before the end, on a disk that nobody else sees
+    settings.TASKSETS_DIR.rename(tmp_path / "lost")
+    settings.TASKSETS_DIR = tmp_path / "second"
+    settings.EVALUATIONS_DIR = tmp_path / "there"
+    last = shard.events.latest("seq")
+    last.delete()
+    Shard.objects.update(
+        status=EvaluationStatus.QUEUED, host="another", last_seq=last.seq - 1, lease=None
+    )
+    run_shard(shard.id)
+    evaluation.refresh_from_db()
+    assert evaluation.status == EvaluationStatus.FINISHED, evaluation.reason
+    assert "resumed" in shard.events.values_list("type", flat=True)
+
+
+def test_while_the_storage_is_away_rollouts_go_on_and_are_stored_afterwards(
+    config: EvalConfig, alice: User, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, away = event_files._store_file, threading.Event()
+    away.set()
+
+    def stand_in(source: Path, name: str, copy_files: bool) -> str:
+        if away.is_set():
+            raise RuntimeError("503 Slow Down")  # no OSError, as that of most clients is none
+        return store(source, name, copy_files)
+
+    monkeypatch.setattr(event_files, "_store_file", stand_in)
+    monkeypatch.setattr(watched, "RENEW_S", 0.2)
+    evaluation = lifecycle.launch(config=config, name="away", owner=alice)
+    shard = evaluation.shards.get()
+    job = in_thread(lambda: run_shard(shard.id))
+    path = settings.EVALUATIONS_DIR / str(evaluation.id) / "events.jsonl"
+    wait_until(lambda: path.exists() and '"finished"' in path.read_text().splitlines()[-1])
+    time.sleep(1)
+    assert job.is_alive()
+    away.clear()
+    job.join(30)
+    evaluation.refresh_from_db()
+    assert evaluation.status == EvaluationStatus.FINISHED
+    assert not shard.events.filter(type="resumed").exists()
+    assert all(rollout.files for rollout in evaluation.counted_rollouts())
+
+
+def test_files_of_an_end_and_of_its_regrading_are_both_kept(recorded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(recorded, folder)
+    place = next(folder.glob("shards/1-of-2"))
+    events = [event for _, event in read_events(place / "events.jsonl")]
+    ended = next(event for event in events if isinstance(event, RolloutFinished))
+    (place / "again.log").write_text("graded again")
+    told = ended.model_dump(include={"rollout", "outcome", "reward", "flags", "tests", "grade_s"})
+    again = Regraded(
+        **told, files={"again": "again.log"}, reason="", seq=events[-1].seq + 1, time=ended.time
+    )
+    with (place / "events.jsonl").open("a") as file:
+        file.write(again.model_dump_json() + "\n")
+    replay(folder, copy_files=True)
+    assert ended.files
+    assert Rollout.objects.get(id=ended.rollout).files.keys() == {*ended.files, "again"}
+
+
+def test_a_process_that_says_nothing_is_not_settled_by_what_an_earlier_one_said(
+    config: EvalConfig, alice: User, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = lifecycle.launch(config=config, name="again", owner=alice)
+    shard = evaluation.shards.get()
+    run_shard(shard.id)
+    # the last events were left to be stored
+    last = shard.events.latest("seq")
+    path = settings.EVALUATIONS_DIR / str(evaluation.id) / "events.jsonl"
+    size = len(path.read_bytes().splitlines(keepends=True)[-1])
+    last.delete()
+    Shard.objects.update(
+        status=EvaluationStatus.QUEUED,
+        last_seq=last.seq - 1,
+        ingest_offset=path.stat().st_size - size,
+    )
+    monkeypatch.setattr(supervise, "COMMAND", [sys.executable, "-c", "raise SystemExit('no room')"])
+    run_shard(shard.id)
+    shard.refresh_from_db()
+    assert (shard.status, shard.reason) == (
+        "failed",
+        "Its process ended with exit code 1: no room",
+    )
+    assert shard.last_seq == last.seq
+
+
+def test_who_lost_the_shard_stores_nothing(done: Evaluation, recorded: Path) -> None:
+    shard = done.shards.get(number=1)
+    shard.events.all().delete()
+    Shard.objects.filter(id=shard.id).update(ingest_offset=0, last_seq=0, lease=uuid4())
+    assert ingest(shard.id, recorded / "shards" / "1-of-2", lease=uuid4()) == 0
+    assert not shard.events.exists()
+
+
+def test_a_shards_end_and_the_evaluations_are_one(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = evaluation.shards.get(number=1)
+    lease = lifecycle.claim(shard.id, None)
+    assert lease
+
+    def dies_stand_in(evaluation_id: UUID) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "settle_whole", dies_stand_in)
+        with pytest.raises(SystemExit):
+            lifecycle.settle(shard.id, lease, EvaluationStatus.FINISHED, "")
+    shard.refresh_from_db()
+    assert shard.status == EvaluationStatus.RUNNING
+    # and one that was left behind ends
+    Shard.objects.update(status=EvaluationStatus.FINISHED, lease=None, lease_expires_at=None)
+    lifecycle.reap()
+    evaluation.refresh_from_db()
+    assert evaluation.status == EvaluationStatus.FINISHED
+
+
+def test_a_runs_checkpoint_is_evaluated_where_it_is(config: EvalConfig, alice: User) -> None:
+    Run.objects.create(
+        name="r", config={}, num_steps=1, run_dir="/disk/of/another/run", host="another"
+    )
+    path = "/disk/of/another/run/checkpoints/step_16"
+    data = config.model_dump(mode="json")
+    data["model"] |= {"path": path, "endpoint": ""}
+    evaluation = lifecycle.launch(config=parse_evaluation(data), name="trained", owner=alice)
+    shard = evaluation.shards.get()
+    here = make_worker("able@here", queues=["evaluate"])
+    assert lifecycle.claim(shard.id, here) is None
+    told = lifecycle.waiting_for(evaluation)
+    assert told.endswith("able@here cannot, its checkpoint is on another.")
+    data["model"]["endpoint"] = config.model.endpoint
+    served = lifecycle.launch(config=parse_evaluation(data), name="served", owner=alice)
+    assert lifecycle.claim(served.shards.get().id, here)
+    assert lifecycle.claim(shard.id, make_worker("able@another", queues=["evaluate"]))
+
+
+def test_a_configuration_of_another_version_waits_and_says_why(evaluation: Evaluation) -> None:
+    worker = make_worker("able@here", queues=["evaluate"])
+    Evaluation.objects.update(config=evaluation.config | {"teacher": "a larger model"})
+    evaluation.refresh_from_db()
+    assert lifecycle.claim(evaluation.shards.first().id, worker) is None
+    told = lifecycle.waiting_for(evaluation)
+    assert "its configuration is none of this version's: teacher" in told
 
 
 def test_a_stop_ends_it_and_it_can_go_on(

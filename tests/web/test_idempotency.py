@@ -108,6 +108,13 @@ def test_a_key_of_no_use_is_refused(token: str, key: str) -> None:
     assert not Run.objects.exists()
 
 
+@pytest.mark.parametrize("body", ["{no json", "[" * 100000])
+def test_a_body_that_is_no_json_is_refused(token: str, body: str) -> None:
+    path = f"/api/evaluations/{uuid4()}/regrade"
+    assert launch(token, "a", body, path).status_code == 400
+    assert not KeptAnswer.objects.exists()
+
+
 def test_a_key_is_free_again_after_a_day(token: str) -> None:
     launch(token, "a")
     KeptAnswer.objects.update(created_at=timezone.now() - KEPT - timedelta(seconds=1))

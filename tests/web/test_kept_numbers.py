@@ -9,11 +9,13 @@ from django.test import Client
 from sandbox.task import load_taskset
 from tests.trainer.scripted_endpoint import ScriptedEndpoint
 from tests.web.evaluated import config_of, recorded_evaluation
+from webapp.assessments.models import Result
 from webapp.assessments.selection import selection_of
 from webapp.evaluations.kept import Renewal
 from webapp.evaluations.models import Evaluation, EvaluationStatus, KeptNumbers, Shard
 from webapp.evaluations.overview import SUMMARY, summary_of
 from webapp.evaluations.replay import replay
+from webapp.verifiers.models import Verifier
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,17 @@ def test_an_event_makes_them_out_of_date(evaluation: Evaluation) -> None:
     assert summary_of(evaluation).num_rollouts == 801
     assert summary_of(one_more_event(evaluation)).num_rollouts == 8
     assert summary_of(Evaluation.objects.get(id=evaluation.id)).num_rollouts == 8
+
+
+def test_results_that_replace_as_many_make_them_out_of_date(evaluation: Evaluation) -> None:
+    rollouts = list(evaluation.counted_rollouts())
+    for name in ("first", "second"):
+        verifier = Verifier.objects.create(name=name)
+        Result.objects.all().delete()
+        Result.objects.bulk_create(
+            Result(rollout=rollout, verifier=verifier, score=0.5) for rollout in rollouts
+        )
+        assert set(selection_of(evaluation).verified) == {name}
 
 
 def test_a_page_shows_what_is_kept_while_a_worker_is_at_it(evaluation: Evaluation) -> None:

@@ -98,6 +98,7 @@ def test_the_form_launches_a_sweep(client: Client, alice: User, endpoint: Script
     ("limits", "said"),
     [
         ("400, many", "with commas between them"),
+        (f"400, {'9' * 5000}", "with commas between them"),
         ("400", "give 2 to 12 different ones"),
         ("400, 99999", "99999: engine.max_model_len"),
     ],

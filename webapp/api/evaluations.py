@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 from trainer.config import ConfigError
 from trainer.evaluations.config import load_evaluation_recipe
 from webapp.api.idempotency import PARAMETER, idempotent
+from webapp.api.paging import Offset
 from webapp.api.problems import ProblemsOut, refusal
 from webapp.api.runs import EventsOut
 from webapp.assessments.selection import curves_of, selection_of
@@ -54,8 +55,10 @@ class EvaluationOut(Schema):
         return row.owner.get_username() if row.owner else None
 
     @staticmethod
-    def resolve_waiting_for(row: Evaluation) -> str:
-        return lifecycle.waiting_for(row)
+    def resolve_waiting_for(row: Evaluation, context: dict[str, Any] | None) -> str:
+        # the rows of one answer share it
+        shared = {} if context is None else context
+        return lifecycle.waiting_for(row, shared.setdefault("workers", lifecycle.QueueWorkers()))
 
     @staticmethod
     def resolve_model(row: Evaluation) -> str:
@@ -190,7 +193,7 @@ def list_evaluations(
     request: HttpRequest,
     status: EvaluationStatus | None = None,
     limit: Annotated[int, Field(ge=1, le=500)] = 50,
-    offset: Annotated[int, Field(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> dict[str, Any]:
     """Newest first."""
     rows = Evaluation.objects.select_related("owner")
@@ -229,7 +232,7 @@ def read_results(
     evaluation_id: UUID,
     task: str = "",
     limit: Annotated[int, Field(ge=0, le=10000)] = 1000,
-    offset: Annotated[int, Field(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> dict[str, Any]:
     """Rates, curves, and the rollouts that they come from; those without a score have reward null."""
     evaluation = _evaluation(evaluation_id)

@@ -17,6 +17,7 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from ninja import Schema, Status
+from ninja.errors import HttpError
 
 from webapp.api.models import MAX_KEY_CHARS, KeptAnswer
 
@@ -108,7 +109,10 @@ def _keep(kept: KeptAnswer, result: Any, answer: type[Schema]) -> Any:
 
 
 def _digest(request: HttpRequest) -> str:
-    """Of what is asked for; spaces and the order of names in the JSON say nothing."""
-    body = json.loads(request.body) if request.body else None
+    """Of what is asked for; spaces and the order of names in the JSON say nothing. Raises HttpError, 400 for no JSON."""
+    try:
+        body = json.loads(request.body) if request.body else None
+    except (ValueError, RecursionError) as error:
+        raise HttpError(400, "Cannot parse request body") from error
     asked = [request.method, request.path, body]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

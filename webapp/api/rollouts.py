@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Router, Schema
 from pydantic import Field
 
+from webapp.api.paging import Offset
 from webapp.rollouts.models import Rollout
 from webapp.runs.models import Run
 
@@ -85,7 +86,7 @@ def list_rollouts(
     task: str = "",
     purpose: Literal["train", "evaluation", ""] = "",
     limit: Annotated[int, Field(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Field(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> dict[str, Any]:
     """In order of step and index, superseded ones included."""
     wanted = {"step": step, "task": task or None, "purpose": purpose or None}

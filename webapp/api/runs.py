@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from trainer.config import ConfigError, TrainConfig
 from trainer.recipes import load_recipe
 from webapp.api.idempotency import PARAMETER, idempotent
+from webapp.api.paging import Offset
 from webapp.api.problems import ProblemsOut, refusal
 from webapp.runs import feed, lifecycle
 from webapp.runs.models import Run, RunStatus
@@ -99,7 +100,7 @@ def list_runs(
     request: HttpRequest,
     status: RunStatus | None = None,
     limit: Annotated[int, Field(ge=1, le=500)] = 50,
-    offset: Annotated[int, Field(ge=0)] = 0,
+    offset: Offset = 0,
 ) -> dict[str, Any]:
     """Newest first."""
     runs = Run.objects.select_related("owner")

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import IntegrityError, transaction
 
+from trainer.config import ConfigError
 from webapp.assessments.models import Assessment, Kind
 from webapp.evaluations.lifecycle import QUEUE, engine_use
 from webapp.evaluations.models import Evaluation
@@ -122,8 +123,12 @@ def _waits_for_engine(assessment: Assessment, worker: Worker) -> str:
 
 def obstacle(assessment: Assessment, worker: Worker) -> str:
     """Why this worker cannot do it; empty when it can. A judge needs no sandboxes, an agent without an endpoint an engine."""
-    verifier, config = assessment.verifier, assessment.evaluation.parsed
+    verifier = assessment.verifier
     if verifier and verifier.kind == VerifierKind.JUDGE:
         return ""
+    try:
+        config = assessment.evaluation.parsed
+    except ConfigError as error:
+        return f"its configuration is none of this version's: {error}"
     missing = placement.shortfall(config.hardware, worker) if loads_model(assessment) else ""
     return missing or placement.no_backend(config.sandbox, worker)

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from django.db import transaction
+from django.db.models import Count, Max
+
 from trainer.evaluations.counts import Counts, counts_path, line_of, read_counts, read_every_count
 from trainer.evaluations.scores import read_every_score, read_scores, scores_path
 from webapp.assessments.models import Result
@@ -17,6 +20,9 @@ from webapp.evaluations.models import Evaluation
 from webapp.rollouts.models import Rollout
 from webapp.verifiers.models import Verifier, VerifierKind
 from webapp.verifiers.registry import known_by_results
+
+FIELDS = ("score", "regression", "reproduction")
+"""Of a row; a judge's has the first, one of tests the others."""
 
 
 @dataclass(kw_only=True)
@@ -42,18 +48,28 @@ def results_of(evaluation: Evaluation) -> Results:
     return found
 
 
-def num_results(evaluation: Evaluation) -> int:
-    return Result.objects.filter(rollout__evaluation=evaluation).count()
+def state_of_results(evaluation: Evaluation) -> str:
+    """How many there are and the newest: another where any came or went."""
+    rows = Result.objects.filter(rollout__evaluation=evaluation)
+    found = rows.aggregate(num=Count("id"), newest=Max("id"))
+    return f"{found['num']} to {found['newest']}"
 
 
 def store(evaluation: Evaluation, verifier: Verifier, folder: Path) -> int:
-    """Make rows of what the file has and the rows have not. Returns how many rollouts the file has."""
+    """Make rows of what the file has and the rows have not, or have otherwise. Returns how many rollouts the file has."""
     told = _read(verifier, folder)
     known = Result.objects.filter(rollout__evaluation=evaluation, verifier=verifier)
-    new = told.keys() - set(known.values_list("rollout_id", flat=True))
+    as_told = {
+        row["rollout_id"]
+        for row in known.values("rollout_id", *FIELDS)
+        if told.get(row["rollout_id"]) == {k: row[k] for k in FIELDS if row[k] is not None}
+    }
+    new = told.keys() - as_told
     ours = Rollout.objects.filter(evaluation=evaluation, id__in=new).values_list("id", flat=True)
-    rows = (Result(rollout_id=rollout, verifier=verifier, **told[rollout]) for rollout in ours)
-    Result.objects.bulk_create(rows, ignore_conflicts=True)
+    rows = [Result(rollout_id=rollout, verifier=verifier, **told[rollout]) for rollout in ours]
+    with transaction.atomic():
+        known.filter(rollout__in=[row.rollout_id for row in rows]).delete()
+        Result.objects.bulk_create(rows, ignore_conflicts=True)
     return len(told)
 
 
@@ -70,11 +86,13 @@ def store_all(evaluation: Evaluation, folder: Path) -> None:
 
 def write(evaluation: Evaluation, verifier: Verifier, folder: Path) -> None:
     """Let the file have what the rows have, so that it is not asked for again. One that is older than the verifier is of
-    another that had its name, and goes.
+    another that had its name, and goes. Where counts are, they are by the scripts that are there, and others do not fit.
     """
     path = _path(verifier, folder)
     if path.exists() and path.stat().st_mtime < verifier.created_at.timestamp():
         path.unlink()
+    if path.exists() and verifier.kind == VerifierKind.TESTS:
+        return
     known = _read(verifier, folder)
     rows = Result.objects.filter(rollout__evaluation=evaluation, verifier=verifier)
     missing = [row for row in rows if row.rollout_id not in known]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from trainer.evaluations.methods import Method, methods
 from trainer.evaluations.scores import Quality, worth
 from trainer.evaluations.summary import PASS, Summary
-from webapp.assessments.results import num_results, results_of
+from webapp.assessments.results import results_of, state_of_results
 from webapp.evaluations.kept import Kept
 from webapp.evaluations.models import Evaluation
 from webapp.evaluations.overview import SUMMARY, rollout_rows
@@ -45,7 +45,7 @@ def _select(evaluation: Evaluation) -> Selection:
 
 
 def _state(evaluation: Evaluation) -> str:
-    return f"{evaluation.last_seq}, {num_results(evaluation)} results"
+    return f"{evaluation.last_seq}, {state_of_results(evaluation)} results"
 
 
 SELECTION = Kept("selection", Selection, state=_state, work_out=_select)

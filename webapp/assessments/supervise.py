@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -38,24 +39,26 @@ JOBS = 8
 
 def supervise(assessment_id: UUID, worker: Worker | None, shutdown: threading.Event) -> None:
     """Hold the assessment until it ends, its lease is lost or `shutdown` is set. Safe to run twice."""
-    lease = lifecycle.claim(assessment_id, worker)
-    if lease is None:
+    token = lifecycle.claim(assessment_id, worker)
+    if token is None:
         return
     rows = Assessment.objects.select_related("evaluation", "verifier")
     work = Work(rows.get(id=assessment_id))
-    # a worker that died may have left a process at work here
-    processes.sweep(assessment_id)
-    try:
-        work.bring_folder()
-        code, kept = _run(work, lease, shutdown)
-    except (IngestError, OSError) as error:
-        logger.exception("assessment %s: failed", work.assessment)
-        Assessment.objects.settle(assessment_id, lease, JobStatus.FAILED, str(error))
-        return
-    if kept:
-        _conclude(work, lease, code, shutdown)
-    else:
-        logger.warning("assessment %s: another worker took it over", work.assessment)
+    renew = partial(Assessment.objects.renew, assessment_id, token)
+    with watched.HeldLease(token, renew) as lease:
+        # a worker that died may have left a process at work here
+        processes.sweep(assessment_id)
+        try:
+            work.bring_folder()
+            code, kept = _run(work, lease, shutdown)
+        except (IngestError, OSError) as error:
+            logger.exception("assessment %s: failed", work.assessment)
+            Assessment.objects.settle(assessment_id, token, JobStatus.FAILED, str(error))
+            return
+        if kept:
+            _conclude(work, token, code, shutdown)
+        else:
+            logger.warning("assessment %s: another worker took it over", work.assessment)
 
 
 @dataclass
@@ -98,7 +101,9 @@ class Work:
         return command
 
     def look(self) -> None:
-        """Store what is new, and how far it is. Raises IngestError."""
+        """Store what is new, and how far it is. Raises IngestError, StorageAway."""
+        # a stop is seen while the storage is away, too
+        self.assessment.refresh_from_db(fields=["status"])
         if verifier := self.assessment.verifier:
             num_done = results.store(self.evaluation, verifier, self.root)
         else:
@@ -106,14 +111,13 @@ class Work:
                 ingest(shard_id, folder)
             num_done = self._num_regraded()
         Assessment.objects.filter(id=self.assessment.id).update(num_done=num_done)
-        self.assessment.refresh_from_db(fields=["status"])
 
     def _num_regraded(self) -> int:
         told = ShardEvent.objects.filter(shard__in=self.shards, type="regraded")
         return told.filter(time__gte=self.assessment.started_at).count()
 
 
-def _run(work: Work, lease: UUID, shutdown: threading.Event) -> tuple[int, bool]:
+def _run(work: Work, lease: watched.HeldLease, shutdown: threading.Event) -> tuple[int, bool]:
     """The process from start to end: its exit code, and whether the lease was kept. Raises IngestError, OSError."""
     assessment = work.assessment
     logger.info("assessment %s: begun on %s", assessment, socket.gethostname())
@@ -122,17 +126,13 @@ def _run(work: Work, lease: UUID, shutdown: threading.Event) -> tuple[int, bool]
         kept = watched.watch(
             process,
             look=work.look,
-            renew=lambda: Assessment.objects.renew(assessment.id, lease),
+            lease=lease,
+            shutdown=shutdown,
             stop_wanted=lambda: assessment.status == JobStatus.STOPPING or shutdown.is_set(),
             grace_s=GRACE_S,
         )
     finally:
-        if process.poll() is None:
-            process.kill()
-        processes.sweep(assessment.id)
-        process.wait()
-    if kept:
-        work.look()
+        watched.end(process, assessment.id, lease)
     return process.returncode, kept
 
 

@@ -27,6 +27,8 @@ MAIN_FIELDS = (
     "sandbox.backend",
     "seed",
 )
+MAX_DIGITS = 9
+"""Of a context limit."""
 
 
 class EvaluationForm(ConfigForm):
@@ -54,7 +56,7 @@ class EvaluationForm(ConfigForm):
 
     def clean_context_limits(self) -> list[int]:
         words = self.cleaned_data["context_limits"].replace(",", " ").split()
-        if not all(word.isdecimal() for word in words):
+        if not all(word.isdecimal() and len(word) <= MAX_DIGITS for word in words):
             raise forms.ValidationError("Numbers of tokens, with commas between them.")
         return [int(word) for word in words]
 

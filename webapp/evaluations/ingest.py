@@ -11,42 +11,52 @@ from uuid import UUID
 from django.core.files.storage import default_storage
 from django.db import transaction
 
-from trainer.events import EVENT, EVENTS_FILE, AnyEvent, Regraded, RolloutFinished
+from trainer.events import EVENT, EVENTS_FILE, AnyEvent, Regraded, RolloutFinished, Started
 from webapp.evaluations.models import Shard, ShardEvent
-from webapp.evaluations.projection import project
+from webapp.evaluations.projection import project, with_taskset
 from webapp.rollouts.models import Rollout
 from webapp.runs.event_files import next_events, store_files
 
 
-def ingest(shard_id: int, folder: Path, *, copy_files: bool = True) -> int:
-    """Store every whole line that is not stored yet. Returns how many. Raises IngestError."""
+def ingest(
+    shard_id: int, folder: Path, *, copy_files: bool = True, lease: UUID | None = None
+) -> int:
+    """Store every whole line that is not stored yet, for a holder only while the shard has its `lease`. Returns how many.
+
+    Raises IngestError, StorageAway.
+    """
     total = 0
-    while stored := _ingest_batch(shard_id, folder, copy_files):
+    while stored := _ingest_batch(shard_id, folder, copy_files, lease):
         total += stored
     return total
 
 
-def _ingest_batch(shard_id: int, folder: Path, copy_files: bool) -> int:
+def _ingest_batch(shard_id: int, folder: Path, copy_files: bool, lease: UUID | None) -> int:
     shard = Shard.objects.select_related("evaluation").get(id=shard_id)
     batch = next_events(folder / EVENTS_FILE, shard.ingest_offset, shard.last_seq)
     if not batch:
         return 0
     prefix = f"evaluations/{shard.evaluation_id}/{shard.number}"
-    files = {
-        event.rollout: store_files(prefix, folder, event, copy_files)
-        for _, event in batch
-        if isinstance(event, RolloutFinished | Regraded)
-    }
-    return len(batch) if _write(shard, batch, files) else 0
+    files: dict[UUID, dict[str, str]] = {}
+    for _, event in batch:
+        if isinstance(event, RolloutFinished | Regraded):
+            names = store_files(prefix, folder, event, copy_files)
+            files.setdefault(event.rollout, {}).update(names)
+    return len(batch) if _write(shard, batch, files, lease) else 0
 
 
 def _write(
-    shard: Shard, batch: list[tuple[int, AnyEvent]], files: dict[UUID, dict[str, str]]
+    shard: Shard,
+    batch: list[tuple[int, AnyEvent]],
+    files: dict[UUID, dict[str, str]],
+    lease: UUID | None,
 ) -> bool:
-    """Rows and offset in one transaction. False when somebody else has stored these lines."""
+    """Rows and offset in one transaction. False when somebody else has stored these lines, or has the shard."""
     offset, last = batch[-1]
     with transaction.atomic():
         unread = Shard.objects.filter(id=shard.id, ingest_offset=shard.ingest_offset)
+        if lease:
+            unread = unread.filter(lease=lease)
         if unread.update(ingest_offset=offset, last_seq=last.seq) != 1:
             return False
         ShardEvent.objects.bulk_create(ShardEvent.of(event, shard=shard) for _, event in batch)
@@ -58,8 +68,11 @@ def _write(
     return True
 
 
-def restore(shard: Shard, folder: Path, host: str) -> None:
-    """Write the stored events out as the shard's file, unless `host`, this machine, is where it is."""
+def restore(shard: Shard, folder: Path, host: str, taskset: str) -> None:
+    """Write the stored events out as the shard's file, unless `host`, this machine, is where it is.
+
+    `taskset` is the folder on this machine: the process goes on with what it was begun with, and compares.
+    """
     path = folder / EVENTS_FILE
     here = shard.host in ("", host)
     if here and (path.exists() or not shard.last_seq):
@@ -68,6 +81,8 @@ def restore(shard: Shard, folder: Path, host: str) -> None:
     with path.open("wb") as file:
         for row in shard.events.order_by("seq").iterator(chunk_size=500):
             event = EVENT.validate_json(json.dumps(row.as_written))
+            if isinstance(event, Started):
+                event = event.model_copy(update={"config": with_taskset(event.config, taskset)})
             file.write(event.model_dump_json().encode() + b"\n")
         offset = file.tell()
     Shard.objects.filter(id=shard.id).update(ingest_offset=offset, host=host)

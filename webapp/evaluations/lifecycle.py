@@ -10,13 +10,16 @@ A worker holds a running shard by a lease that it renews. An evaluation's status
 """
 
 import logging
+import os
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.urls import reverse
 from django.utils import timezone
 
@@ -83,13 +86,14 @@ def request_stop(evaluation: Evaluation, by: str) -> bool:
     """Queued shards are stopped, running ones told to. False when there was neither."""
     reason = f"Stopped by {by}."
     shards = evaluation.shards
-    waiting = shards.filter(status=EvaluationStatus.QUEUED).update(
-        **_released(EvaluationStatus.STOPPED, reason)
-    )
-    running = shards.filter(status=EvaluationStatus.RUNNING).update(
-        status=EvaluationStatus.STOPPING, reason=reason
-    )
-    settle_whole(evaluation.id)
+    with transaction.atomic():
+        waiting = shards.filter(status=EvaluationStatus.QUEUED).update(
+            **_released(EvaluationStatus.STOPPED, reason)
+        )
+        running = shards.filter(status=EvaluationStatus.RUNNING).update(
+            status=EvaluationStatus.STOPPING, reason=reason
+        )
+        settle_whole(evaluation.id)
     return bool(waiting or running)
 
 
@@ -185,7 +189,7 @@ def abandon(worker: Worker) -> None:
 
 
 def reap() -> None:
-    """Give back what dead workers held, and send again what waits: run it every few seconds, anywhere."""
+    """Give back what dead workers held, send again what waits, end what none is left of: run it every few seconds, anywhere."""
     silent = Shard.objects.filter(lease_expires_at__lt=timezone.now())
     for shard in silent.filter(status__in=HELD):
         reason = "Its worker did not answer; goes on where it was."
@@ -197,6 +201,10 @@ def reap() -> None:
         "id", flat=True
     ):
         send(shard_id)
+    going = Evaluation.objects.exclude(status__in=ENDED)
+    under_way = Shard.objects.filter(evaluation=OuterRef("pk")).exclude(status__in=ENDED)
+    for evaluation_id in going.exclude(Exists(under_way)).values_list("id", flat=True):
+        settle_whole(evaluation_id)
 
 
 def send(shard_id: int) -> None:
@@ -244,26 +252,41 @@ def whole_status(shards: list[EvaluationStatus]) -> EvaluationStatus:
     return EvaluationStatus.FINISHED
 
 
-def waiting_for(evaluation: Evaluation) -> str:
+class QueueWorkers:
+    """The workers online for the queue and what each is at, asked for once, for however many that wait."""
+
+    @cached_property
+    def online(self) -> list[Worker]:
+        return placement.workers_of(QUEUE)
+
+    @cached_property
+    def uses(self) -> dict[str, str]:
+        """`engine_use` by name."""
+        return {worker.name: engine_use(worker) for worker in self.online}
+
+
+def waiting_for(evaluation: Evaluation, workers: QueueWorkers | None = None) -> str:
     """One sentence on what a queued evaluation waits for; empty when it is not queued."""
     if evaluation.status != EvaluationStatus.QUEUED:
         return ""
-    workers = placement.workers_of(QUEUE)
-    if not workers:
+    workers = workers or QueueWorkers()
+    if not workers.online:
         start = f"celery -A webapp worker --queues {QUEUE}"
         return f"Waits for a worker: none is online for the queue {QUEUE}; start one: {start}."
-    obstacles = {worker.name: obstacle(evaluation, worker) for worker in workers}
+    obstacles = {worker.name: obstacle(evaluation, worker) for worker in workers.online}
     if all(obstacles.values()):
         name, why = next(iter(obstacles.items()))
         return f"Waits for a worker that can do it: {name} cannot, {why}."
-    uses = [engine_use(worker) for worker in workers if not obstacles[worker.name]]
-    if starts_engine(evaluation) and all(uses):
-        return f"Waits for an engine: that of {uses[0]}."
+    if starts_engine(evaluation):
+        uses = [use for name, use in workers.uses.items() if not obstacles[name]]
+        if all(uses):
+            return f"Waits for an engine: that of {uses[0]}."
     return "Waits until a worker is free."
 
 
 def starts_engine(evaluation: Evaluation) -> bool:
-    return not evaluation.parsed.model.endpoint
+    # also of a configuration that another version's worker holds
+    return not evaluation.config["model"].get("endpoint")
 
 
 def engine_use(worker: Worker) -> str:
@@ -283,10 +306,27 @@ def engine_use(worker: Worker) -> str:
 
 
 def obstacle(evaluation: Evaluation, worker: Worker) -> str:
-    """Why this worker cannot do a shard; empty when it can. With an endpoint it needs no model's hardware."""
-    config = evaluation.parsed
-    missing = "" if config.model.endpoint else placement.shortfall(config.hardware, worker)
-    return missing or placement.no_backend(config.sandbox, worker)
+    """Why this worker cannot do a shard; empty when it can. With an endpoint it needs neither the model nor its hardware."""
+    try:
+        config = evaluation.parsed
+    except ConfigError as error:
+        return f"its configuration is none of this version's: {error}"
+    missing = placement.no_backend(config.sandbox, worker)
+    if config.model.endpoint:
+        return missing
+    return (
+        placement.shortfall(config.hardware, worker)
+        or missing
+        or _checkpoint_elsewhere(evaluation, worker)
+    )
+
+
+def _checkpoint_elsewhere(evaluation: Evaluation, worker: Worker) -> str:
+    run = evaluation.trained_by
+    # a folder that this process may not enter is as good as none
+    if run and run.host not in ("", worker.host) and not os.access(run.run_dir, os.X_OK):
+        return f"its checkpoint is on {run.host}"
+    return ""
 
 
 def _send_after_commit(evaluation: Evaluation) -> None:
@@ -303,9 +343,10 @@ def _released(status: EvaluationStatus, reason: str) -> dict[str, Any]:
 
 
 def _change(shard_id: int, condition: dict[str, Any], new: dict[str, Any]) -> bool:
-    changed = Shard.objects.filter(id=shard_id, **condition).update(**new) == 1
-    if changed and "status" in new:
-        shard = Shard.objects.get(id=shard_id)
-        logger.info("shard %s: %s. %s", shard, new["status"].value, shard.reason)
-        settle_whole(shard.evaluation_id)
+    with transaction.atomic():
+        changed = Shard.objects.filter(id=shard_id, **condition).update(**new) == 1
+        if changed and "status" in new:
+            shard = Shard.objects.get(id=shard_id)
+            logger.info("shard %s: %s. %s", shard, new["status"].value, shard.reason)
+            settle_whole(shard.evaluation_id)
     return changed

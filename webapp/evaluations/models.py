@@ -5,6 +5,7 @@ the reading of events in `ingest`.
 """
 
 import uuid
+from functools import cached_property
 from typing import ClassVar
 
 from django.conf import settings
@@ -15,7 +16,7 @@ from django.utils import timezone
 from trainer.evaluations.config import EvalConfig, parse_evaluation
 from webapp.rollouts.models import Rollout, RolloutQuerySet
 from webapp.runs.event_rows import EventRow
-from webapp.runs.models import Worker
+from webapp.runs.models import Run, Worker
 
 
 class EvaluationStatus(models.TextChoices):
@@ -105,6 +106,14 @@ class Evaluation(models.Model):
     @property
     def model_name(self) -> str:
         return str(self.config["model"]["path"])
+
+    @cached_property
+    def trained_by(self) -> Run | None:
+        """The run in whose folder its model is."""
+        # as a worker reads it, whose processes start in the checkout
+        path = settings.BASE_DIR / self.model_name
+        folders = [str(folder) for folder in (path, *path.parents)]
+        return Run.objects.filter(run_dir__in=folders).first()
 
     @property
     def context_limit(self) -> int:

@@ -5,6 +5,7 @@ it, until one has a reward; the others are superseded.
 """
 
 from functools import singledispatch
+from typing import Any
 
 from trainer.events import (
     Event,
@@ -30,8 +31,10 @@ def project(event: Event, shard: Shard) -> None:
 def _(event: Started, shard: Shard) -> None:
     Shard.objects.filter(id=shard.id).update(tasks=event.tasks)
     evaluations = Evaluation.objects.filter(id=shard.evaluation_id)
-    # the configuration as it runs: a run's folder has become that of its newest checkpoint
-    evaluations.update(config=event.config)
+    # the configuration as it runs: a run's folder has become that of its newest checkpoint; the
+    # taskset stays named as everywhere, its folder there is the machine's own
+    source = shard.evaluation.config["tasks"]["taskset"]
+    evaluations.update(config=with_taskset(event.config, source))
     evaluations.filter(started_at=None).update(started_at=event.time)
 
 
@@ -66,6 +69,11 @@ def _(event: Regraded, shard: Shard) -> None:
 @project.register
 def _(event: Finished, shard: Shard) -> None:
     _cut_off(shard)
+
+
+def with_taskset(config: dict[str, Any], taskset: str) -> dict[str, Any]:
+    """The configuration of an evaluation, with its tasks from there."""
+    return config | {"tasks": config["tasks"] | {"taskset": taskset}}
 
 
 def _cut_off(shard: Shard) -> None:

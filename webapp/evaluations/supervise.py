@@ -37,30 +37,39 @@ COMMAND = [sys.executable, "-m", "trainer.evaluate"]
 
 def supervise_shard(shard_id: int, worker: Worker | None, shutdown: threading.Event) -> None:
     """Hold the shard until it ends, its lease is lost or `shutdown` is set. Safe to run twice."""
-    lease = lifecycle.claim(shard_id, worker)
-    if lease is None:
+    token = lifecycle.claim(shard_id, worker)
+    if token is None:
         return
     shard = Shard.objects.select_related("evaluation").get(id=shard_id)
-    folder = prepare(shard)
-    crashes = 0
-    while True:
-        before = Shard.objects.get(id=shard_id).last_seq
+    with watched.HeldLease(token, lambda: lifecycle.renew(shard_id, token)) as lease:
         try:
-            code, kept = run_once(shard, folder, lease, shutdown)
+            if not hold(shard, lease, shutdown):
+                logger.warning("shard %s: another worker took it over", shard)
         except IngestError as error:
             logger.exception("shard %s: events cannot be stored", shard)
             reason = f"Its events cannot be stored: {error}"
-            lifecycle.settle(shard_id, lease, EvaluationStatus.FAILED, reason)
-            return
+            lifecycle.settle(shard_id, token, EvaluationStatus.FAILED, reason)
+
+
+def hold(shard: Shard, lease: watched.HeldLease, shutdown: threading.Event) -> bool:
+    """Process after process until the shard is settled or given back. False when the lease was lost. Raises IngestError."""
+    folder = prepare(shard)
+    # what an earlier process left to be stored says nothing of the next one's end
+    if not watched.stored(lambda: store(shard, folder, lease), lease, shutdown):
+        return False
+    crashes = 0
+    while True:
+        shard.refresh_from_db()
+        before = shard.last_seq
+        code, kept = run_once(shard, folder, lease, shutdown)
         if not kept:
-            logger.warning("shard %s: another worker took it over", shard)
-            return
+            return False
         shard.refresh_from_db()
         crashes = crashes + 1 if shard.last_seq == before else 1
         killed = code < 0 and shard.status != EvaluationStatus.STOPPING and not shutdown.is_set()
         if not killed or crashes >= MAX_CRASHES:
-            conclude(shard, folder, lease, code, shutdown)
-            return
+            conclude(shard, folder, lease.id, shutdown, code=code, before=before)
+            return True
         logger.warning("shard %s: process killed (%d), goes on", shard, code)
 
 
@@ -71,11 +80,11 @@ def prepare(shard: Shard) -> Path:
     folder = root if shard.total == 1 else root / "shards" / f"{shard.number}-of-{shard.total}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config = evaluation.parsed.model_dump(mode="json", exclude_none=True)
-    config["tasks"]["taskset"] = shipping.source_here(config["tasks"]["taskset"])
+    config["tasks"]["taskset"] = taskset = shipping.source_here(config["tasks"]["taskset"])
     (root / EVAL_FILE).write_text(tomli_w.dumps(config))
     # a worker that died may have left a process at work here
     processes.sweep(mark_of(shard))
-    restore(shard, folder, socket.gethostname())
+    restore(shard, folder, socket.gethostname(), taskset)
     return folder
 
 
@@ -84,8 +93,13 @@ def mark_of(shard: Shard) -> UUID:
     return uuid5(shard.evaluation_id, str(shard.number))
 
 
+def store(shard: Shard, folder: Path, lease: watched.HeldLease) -> None:
+    """What is new in the file, while the lease is held. Raises IngestError, StorageAway."""
+    ingest(shard.id, folder, lease=lease.id)
+
+
 def run_once(
-    shard: Shard, folder: Path, lease: UUID, shutdown: threading.Event
+    shard: Shard, folder: Path, lease: watched.HeldLease, shutdown: threading.Event
 ) -> tuple[int, bool]:
     """One process from start to end: its exit code, and whether the lease was kept. Raises IngestError."""
     evaluation = shard.evaluation
@@ -98,25 +112,22 @@ def run_once(
     renew_numbers = Renewal(lambda: SUMMARY.bring_up_to_date(evaluation_of(shard)))
 
     def look() -> None:
-        ingest(shard.id, folder)
-        renew_numbers()
+        # a stop is seen while the storage is away, too
         shard.refresh_from_db(fields=["status"])
+        store(shard, folder, lease)
+        renew_numbers()
 
     try:
         kept = watched.watch(
             process,
             look=look,
-            renew=lambda: lifecycle.renew(shard.id, lease),
+            lease=lease,
+            shutdown=shutdown,
             stop_wanted=lambda: shard.status == EvaluationStatus.STOPPING or shutdown.is_set(),
             grace_s=GRACE_S,
         )
     finally:
-        if process.poll() is None:
-            process.kill()
-        processes.sweep(mark)
-        process.wait()
-    if kept:
-        ingest(shard.id, folder)
+        watched.end(process, mark, lease)
     return process.returncode, kept
 
 
@@ -125,10 +136,18 @@ def evaluation_of(shard: Shard) -> Evaluation:
     return Evaluation.objects.prefetch_related("shards").get(id=shard.evaluation_id)
 
 
-def conclude(shard: Shard, folder: Path, lease: UUID, code: int, shutdown: threading.Event) -> None:
-    """Settle the shard by the last event of its process, or give it back when the worker ends."""
+def conclude(
+    shard: Shard,
+    folder: Path,
+    lease: UUID,
+    shutdown: threading.Event,
+    *,
+    code: int,
+    before: int,
+) -> None:
+    """Settle the shard by the last event of its process, one after `before`, or give it back when the worker ends."""
     work_out_numbers(evaluation_of(shard))
-    last = ShardEvent.objects.filter(shard=shard).order_by("seq").last()
+    last = ShardEvent.objects.filter(shard=shard, seq__gt=before).order_by("seq").last()
     ended = last if last is not None and last.type == "finished" else None
     cut_short = ended is None or ended.payload["status"] == "stopped"
     reason = "Its worker was shut down; goes on where it was."

@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID
@@ -16,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from sandbox.events import EVENTS_FILE, AnyEvent, Finished, TaskJudged, read_events
+from sandbox.events import EVENTS_FILE, Finished, TaskJudged, read_events
 from webapp.leased_jobs import JobStatus
 from webapp.runs import processes, watched
 from webapp.tasksets import shipping, validations
@@ -30,14 +31,20 @@ GRACE_S = 30.0
 
 def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None:
     """Hold the validation until it ends, its lease is lost or `shutdown` is set. Safe to run twice."""
-    lease = validations.claim(validation_id)
-    if lease is None:
+    token = validations.claim(validation_id)
+    if token is None:
         return
     validation = Validation.objects.select_related("taskset").get(id=validation_id)
+    with watched.HeldLease(token, partial(Validation.objects.renew, validation_id, token)) as lease:
+        hold(validation, lease, shutdown)
+
+
+def hold(validation: Validation, lease: watched.HeldLease, shutdown: threading.Event) -> None:
+    """From the start of its process to its end."""
     folder = settings.VALIDATIONS_DIR / quote(validation.taskset.name, safe="")
     folder.mkdir(parents=True, exist_ok=True)
     # A worker that died may have left a process at work on this folder.
-    processes.sweep(validation_id)
+    processes.sweep(validation.id)
     begin_reading(validation, folder)
     process = start(validation, folder)
     last: Finished | None = None
@@ -51,26 +58,39 @@ def supervise_validation(validation_id: UUID, shutdown: threading.Event) -> None
         kept = watched.watch(
             process,
             look=look,
-            renew=lambda: Validation.objects.renew(validation_id, lease),
+            lease=lease,
+            shutdown=shutdown,
             stop_wanted=lambda: validation.status == JobStatus.STOPPING or shutdown.is_set(),
             grace_s=GRACE_S,
         )
-        if not kept:
-            logger.warning("validation %s: another worker took it over", validation_id)
     finally:
-        processes.sweep(validation_id)
-        process.wait()
-    last = store_events(validation, folder) or last
+        watched.end(process, validation.id, lease)
+    if kept:
+        conclude(validation, folder, lease.id, shutdown, code=process.returncode, last=last)
+    else:
+        logger.warning("validation %s: another worker took it over", validation.id)
+
+
+def conclude(
+    validation: Validation,
+    folder: Path,
+    lease: UUID,
+    shutdown: threading.Event,
+    *,
+    code: int,
+    last: Finished | None,
+) -> None:
+    """Settle it by the last event of its process, or give it back when the worker ends."""
     cut_short = last is None or last.status == "stopped"
     reason = "Its worker was shut down; goes on where it was."
-    if shutdown.is_set() and cut_short and Validation.objects.requeue(validation_id, lease, reason):
+    if shutdown.is_set() and cut_short and Validation.objects.requeue(validation.id, lease, reason):
         return
     if last is None:
         words = processes.last_words(folder)
-        reason = f"Its process ended with exit code {process.returncode}: {words}"
-        Validation.objects.settle(validation_id, lease, JobStatus.FAILED, reason)
+        reason = f"Its process ended with exit code {code}: {words}"
+        Validation.objects.settle(validation.id, lease, JobStatus.FAILED, reason)
     else:
-        Validation.objects.settle(validation_id, lease, JobStatus(last.status), last.reason)
+        Validation.objects.settle(validation.id, lease, JobStatus(last.status), last.reason)
 
 
 def start(validation: Validation, folder: Path) -> subprocess.Popen[bytes]:
@@ -95,18 +115,20 @@ def store_events(validation: Validation, folder: Path) -> Finished | None:
     events = list(read_events(path, validation.read_offset)) if path.exists() else []
     if not events:
         return None
-    read_from, validation.read_offset = validation.read_offset, events[-1][0]
+    offset, last = events[-1]
     judged = [event for _, event in events if isinstance(event, TaskJudged)]
     with transaction.atomic():
-        moved = Validation.objects.filter(id=validation.id, read_offset=read_from).update(
-            read_offset=validation.read_offset,
+        moved = Validation.objects.filter(
+            id=validation.id, read_offset=validation.read_offset
+        ).update(
+            read_offset=offset,
             num_judged=F("num_judged") + len(judged),
             num_accepted=F("num_accepted") + sum(event.accepted for event in judged),
         )
         if moved:
             for event in judged:
                 _store(validation, event)
-    last: AnyEvent = events[-1][1]
+    validation.read_offset = offset
     return last if isinstance(last, Finished) else None
 
 
