@@ -177,3 +177,18 @@ def test_health_names_the_workers(run: Run, api: Client) -> None:
 
 def test_health_is_ok_with_a_worker(api: Client, worker: Worker) -> None:
     assert api.get("/api/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("address", ["/api/runs?status=a%00", "/api/runs?a%00=b", "/api/%00"])
+def test_a_nul_in_the_address_is_refused(api: Client, address: str):
+    refused = api.get(address)
+    assert refused.status_code == 400
+    assert "NUL character" in refused.json()["detail"]
+
+
+def test_a_nul_in_a_body_or_a_pages_filter_is_refused(api: Client, client: Client, alice: User):
+    refused = post(api, "/api/runs", {"recipe": "starter-cpu", "name": "a\0b"})
+    assert refused.status_code == 400
+    assert "NUL character" in refused.json()["detail"]
+    client.force_login(alice)
+    assert client.get("/runs/?q=a%00").status_code == 400
