@@ -20,10 +20,10 @@ demo: setup ## train the starter model and watch it learn in a browser
 dev: setup ## web server and workers on this machine
 	@$(BIN)/python manage.py studio $(ARGS)
 
-test: ## lint, then all tests but those that need Docker, Kubernetes or a GPU, on two workers
+test: ## lint, then all tests but those that need Docker, Kubernetes or a GPU
 	@scripts/setup.sh --tests
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@scripts/test.sh $(ARGS)
 
 docker-test: ## the tests that need Docker, on an engine of their own
 	@scripts/setup.sh --tests

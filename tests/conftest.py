@@ -24,21 +24,6 @@ import pytest
 START_TIMEOUT_S = 30
 
 
-# ---- two workers
-
-TESTS = Path(__file__).parent
-COMPUTE = {"trainer", "benchmarks"}
-"""Folders whose tests compute; those of the others mostly wait for processes, and take about as long together."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `pytest -n 2 --dist loadgroup`: tests that look at all sandboxes of the machine stay one after another."""
-    for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        group = "compute" if folder in COMPUTE else "wait"
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 # ---- what this machine lacks
 
 
