@@ -54,16 +54,14 @@ if [ -n "$base" ]; then
   git read-tree HEAD
   rm -rf .git-image .git/FETCH_HEAD
 else
-  if [ -e .git ]; then git --git-dir=.git ls-files -z > "$2/tracked" || : > "$2/tracked"; fi
+  if [ -e .git ]; then git --git-dir=.git ls-files -z -c -i --exclude-standard > "$2/tracked" || : > "$2/tracked"; fi
   rm -rf .git
   {snapshot.INIT_SCRIPT}
 fi
 cat > "$2/setup.patch"
 if [ -s "$2/setup.patch" ]; then git apply --whitespace=nowarn -p1 "$2/setup.patch"; fi
 git add -A
-git ls-files -z --others --ignored --exclude-standard | LC_ALL=C sort -z > "$2/ignored"
-LC_ALL=C sort -z "$2/tracked" | LC_ALL=C comm -z -12 - "$2/ignored" \\
-  | git --literal-pathspecs add -f --pathspec-from-file=- --pathspec-file-nul
+git update-index -z --add --remove --stdin < "$2/tracked"
 if ! git rev-parse -q --verify HEAD > /dev/null || ! git diff --cached --quiet HEAD; then
   git commit -q --allow-empty -m base
 fi
