@@ -1,6 +1,7 @@
 """What tests of the web app share: people, workers, runs, recorded run folders."""
 
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -13,7 +14,7 @@ from tests.web.recorded_trainer import train
 from trainer.config import CONFIG_FILE, TrainConfig
 from trainer.recipes import load_recipe
 from webapp.celery import app
-from webapp.runs import lifecycle
+from webapp.runs import event_files, lifecycle
 from webapp.runs.models import Run, Worker
 
 STAND_IN = [sys.executable, "-m", "tests.web.recorded_trainer", "--pace", "0.01"]
@@ -66,6 +67,21 @@ def make_worker(name: str, **fields: object) -> Worker:
 def run(config: TrainConfig, alice: User) -> Run:
     """Queued, of alice."""
     return lifecycle.launch(config=config, name="first", owner=alice)
+
+
+@pytest.fixture
+def storage_away(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A stand-in for an object store that answers no write until the event is cleared."""
+    store, away = event_files._store_file, threading.Event()
+    away.set()
+
+    def stand_in(source: Path, name: str, copy_files: bool) -> str:
+        if away.is_set():
+            raise RuntimeError("503 Slow Down")  # no OSError, as that of most clients is none
+        return store(source, name, copy_files)
+
+    monkeypatch.setattr(event_files, "_store_file", stand_in)
+    return away
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ from webapp.evaluations.models import Evaluation, EvaluationStatus, Shard, Shard
 from webapp.evaluations.overview import solve_rates
 from webapp.evaluations.replay import replay
 from webapp.rollouts.models import Rollout
-from webapp.runs import event_files, processes, watched
+from webapp.runs import processes, watched
 from webapp.runs.models import Run
 from webapp.tasksets.load import load
 from webapp.webhooks.models import Delivery, Webhook
@@ -209,17 +209,12 @@ def test_an_imported_taskset_is_found_by_every_worker(
 
 
 def test_while_the_storage_is_away_rollouts_go_on_and_are_stored_afterwards(
-    config: EvalConfig, alice: User, settings, monkeypatch: pytest.MonkeyPatch
+    config: EvalConfig,
+    alice: User,
+    settings,
+    storage_away: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store, away = event_files._store_file, threading.Event()
-    away.set()
-
-    def stand_in(source: Path, name: str, copy_files: bool) -> str:
-        if away.is_set():
-            raise RuntimeError("503 Slow Down")  # no OSError, as that of most clients is none
-        return store(source, name, copy_files)
-
-    monkeypatch.setattr(event_files, "_store_file", stand_in)
     monkeypatch.setattr(watched, "RENEW_S", 0.2)
     evaluation = lifecycle.launch(config=config, name="away", owner=alice)
     shard = evaluation.shards.get()
@@ -228,7 +223,7 @@ def test_while_the_storage_is_away_rollouts_go_on_and_are_stored_afterwards(
     wait_until(lambda: path.exists() and '"finished"' in path.read_text().splitlines()[-1])
     time.sleep(1)
     assert job.is_alive()
-    away.clear()
+    storage_away.clear()
     job.join(30)
     evaluation.refresh_from_db()
     assert evaluation.status == EvaluationStatus.FINISHED

@@ -20,7 +20,7 @@ from tests.web.conftest import STAND_IN, make_worker
 from trainer.config import TrainConfig
 from trainer.events import EVENTS_FILE
 from trainer.nodes import guard as guards
-from webapp.runs import event_files, lifecycle, placement, processes, supervise, workers
+from webapp.runs import lifecycle, placement, processes, supervise, workers
 from webapp.runs.models import Event, Run, Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -354,24 +354,15 @@ def test_an_unreadable_event_file_is_said_and_does_not_stop_training(
 
 @pytest.mark.usefixtures("slow")
 def test_while_the_storage_is_away_training_goes_on_and_afterwards_nothing_is_missing(
-    run: Run, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    run: Run, worker: Worker, storage_away: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, away = event_files._store_file, threading.Event()
-    away.set()
-
-    def stand_in(source: Path, name: str, copy_files: bool) -> str:
-        if away.is_set():
-            raise RuntimeError("503 Slow Down")  # no OSError, as that of most clients is none
-        return store(source, name, copy_files)
-
-    monkeypatch.setattr(event_files, "_store_file", stand_in)
     monkeypatch.setattr(supervise, "RENEW_S", 0.5)
     supervisor = Supervisor(run, worker)
     until(run, lambda run: "cannot be stored: 503 Slow Down" in run.reason)
     assert processes.is_alive(Path(run.run_dir))
     while processes.is_alive(Path(run.run_dir)):
         time.sleep(0.1)
-    away.clear()
+    storage_away.clear()
     supervisor.end()
     run.refresh_from_db()
     assert run.status == "finished"
