@@ -33,6 +33,9 @@ from trainer.verifiers.verifier import EndpointVerifier, Verifier
 
 log = logging.getLogger("trainer.verify")
 
+NO_SCORE = EngineUnavailable, GenerationTimeout, ContextFull
+"""Errors of one question; the others go on."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring for its exit codes."""
@@ -63,9 +66,25 @@ def scored(
     jobs: int,
     stop: threading.Event,
 ) -> Iterator[tuple[UUID, float]]:
-    """Each rollout with its score, as they come; one that could not be scored is told in the log."""
+    """Each rollout with its score, as they come; one that could not be scored is told in the log.
+
+    Any other error ends it, and no question is asked after that.
+    """
+    broken = threading.Event()
+
+    def ask(messages: list[dict[str, str]]) -> float | None:
+        if broken.is_set():
+            return None
+        try:
+            return verifier.score(messages)
+        except NO_SCORE:
+            raise
+        except Exception:
+            broken.set()
+            raise
+
     with ThreadPoolExecutor(jobs, "verify") as pool:
-        futures = {pool.submit(verifier.score, chat): rollout for rollout, chat in asked.items()}
+        futures = {pool.submit(ask, messages): rollout for rollout, messages in asked.items()}
         try:
             for future in as_completed(futures):
                 if stop.is_set():
@@ -73,9 +92,10 @@ def scored(
                     return
                 try:
                     score = future.result()
-                except (EngineUnavailable, GenerationTimeout, ContextFull) as error:
+                except NO_SCORE as error:
                     log.warning("rollout %s has no score: %s", futures[future], error)
-                else:
+                    continue
+                if score is not None:
                     yield futures[future], score
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -5,13 +5,14 @@
 FOLDER holds `model/` and a checkpoint of step 1, saved by one process, and in `lora/` the same of a run with LoRA. The lead
 writes `gradients.pt`, those of every case; of each run a checkpoint of step 2, taken together from that of step 1;
 `stopped.txt`, whether it heard that the other rank was asked to stop; and `failure.txt`, what it was told when the other rank
-failed.
+failed. Each rank writes `threads_RANK.txt`, the names of its threads after it has left the others.
 """
 
 import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -151,6 +152,8 @@ def main(folder: Path) -> None:
         else:
             for run in (folder / LORA, folder):
                 follow(configuration(run), run, world)
+    names = [thread.name for thread in threading.enumerate()]
+    (folder / f"threads_{world.rank}.txt").write_text("\n".join(names))
 
 
 if __name__ == "__main__":

@@ -153,6 +153,12 @@ def test_the_error_of_a_rank_ends_the_others_with_its_words(folder: Path) -> Non
     assert told.endswith("TypeError: 'dance': not an order that a rank can follow")
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_leaves_has_no_thread_in_the_store(folder: Path, rank: int) -> None:
+    """One that is still in the store's C++ when the interpreter ends aborts the process."""
+    assert not {"ranks", "signals"} & set((folder / f"threads_{rank}.txt").read_text().split())
+
+
 def test_rows_are_dealt_alike_in_cost_and_number() -> None:
     rows = [idle_row() for _ in range(5)]
     lengths = [70, 10, 40, 50, 20]

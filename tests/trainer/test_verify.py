@@ -160,7 +160,7 @@ def test_after_an_error_no_further_question_is_asked() -> None:
     asked: dict[UUID, list[dict[str, str]]] = {uuid4(): [] for _ in range(2000)}
     with pytest.raises(RuntimeError, match="out of memory"):
         list(verify.scored(verifier, asked, 1, threading.Event()))
-    assert verifier.num_asked < len(asked)
+    assert verifier.num_asked == 1
 
 
 def test_questions_whose_answers_are_none_are_left_and_the_others_scored(

@@ -31,6 +31,7 @@ ORDER_TIMEOUT = timedelta(days=7)
 LOOK_EVERY_S = 0.3
 LAST_WORDS_S = 5.0
 """How long a rank that lost its peers waits for the reason before it gives none."""
+THREAD_END_S = 5.0
 ABORT_AFTER_S = 60.0
 """Beyond this a rank whose peer failed is stuck in a collective that no error can end."""
 PEER_GONE = r"(?i)gloo|nccl|connection (closed|reset)|broken pipe"
@@ -200,16 +201,23 @@ def join(environ: "os._Environ[str]") -> Iterator[World]:
     )
     attempt = environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     world = Ranks(rank, size, device, PrefixStore(f"trainer/{attempt}", master))
-    threading.Thread(target=_abort_when_stuck, args=[world], name="ranks", daemon=True).start()
+    ended = threading.Event()
+    watch = threading.Thread(
+        target=_abort_when_stuck, args=[world, ended], name="ranks", daemon=True
+    )
+    watch.start()
     try:
         yield world
     finally:
         with suppress(RuntimeError):
             dist.destroy_process_group()
+        ended.set()
+        _leave_store(watch)
 
 
-def forward_signals(world: Ranks) -> None:
-    """Followers: SIGTERM and SIGINT ask the whole world to stop.
+@contextmanager
+def signals_forwarded(world: Ranks) -> Iterator[None]:
+    """Followers: SIGTERM and SIGINT ask the whole world to stop. Afterwards they have no effect, since the rank is ending.
 
     Python's handlers run in the main thread, which a collective keeps for as long as it lasts; the byte that the interpreter
     writes for each signal comes at once.
@@ -221,16 +229,30 @@ def forward_signals(world: Ranks) -> None:
         signal.signal(number, lambda *_: None)
 
     def wait() -> None:
-        while os.read(reading, 1):
-            with suppress(RuntimeError):
-                world.ask_to_stop()
+        with os.fdopen(reading, "rb", buffering=0) as numbers:
+            while numbers.read(1):
+                with suppress(RuntimeError):
+                    world.ask_to_stop()
 
-    threading.Thread(target=wait, name="signals", daemon=True).start()
+    waiter = threading.Thread(target=wait, name="signals", daemon=True)
+    waiter.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(writing)
+        _leave_store(waiter)
 
 
-def _abort_when_stuck(world: Ranks) -> None:
+def _leave_store(thread: threading.Thread) -> None:
+    """Wait for a thread that asks the store: one still in its C++ when the interpreter ends would abort the process."""
+    thread.join(THREAD_END_S)
+
+
+def _abort_when_stuck(world: Ranks, ended: threading.Event) -> None:
     """NCCL does not notice a dead peer: once one has failed, a rank that does not end is ended."""
     while not world.failure():
-        time.sleep(LOOK_EVERY_S)
-    time.sleep(ABORT_AFTER_S)
-    os._exit(1)
+        if ended.wait(LOOK_EVERY_S):
+            return
+    if not ended.wait(ABORT_AFTER_S):
+        os._exit(1)

@@ -15,7 +15,7 @@ from trainer.config import TrainConfig
 from trainer.engines.weights import GatherWeights
 from trainer.model.policy import Policy, engine_state, load_policy, make_optimizer
 from trainer.nodes.ending import EXIT_RANK_LOST
-from trainer.nodes.world import RankFailed, RankLost, Ranks, World, forward_signals
+from trainer.nodes.world import RankFailed, RankLost, Ranks, World, signals_forwarded
 from trainer.stop import RunStopped
 from trainer.training import checkpoint
 from trainer.training.checkpoint import GatherState, Progress, whole_state
@@ -73,9 +73,9 @@ def load_state(config: TrainConfig, run_dir: Path, world: World) -> State:
 def follow(config: TrainConfig, run_dir: Path, world: World) -> int:
     """Until the lead is done; the exit code. An error of this rank's own is told to the others."""
     assert isinstance(world, Ranks)
-    forward_signals(world)
     try:
-        _obey(config, run_dir, world)
+        with signals_forwarded(world):
+            _obey(config, run_dir, world)
     except Exception as error:
         cause = world.explain(error)
         if cause is error and not isinstance(error, RankFailed | RankLost):
