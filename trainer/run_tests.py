@@ -230,19 +230,24 @@ class Counter:
     def run(
         self, results: Sequence[Result], stop: threading.Event
     ) -> Iterator[tuple[UUID, Counts]]:
-        """Each rollout with its counts, as they come; one without a sandbox is told in the log."""
+        """Each rollout with its counts, as they come; one without a sandbox is told in the log. After an error, or when the
+        caller wants no more, nothing is begun.
+        """
         by_patch: dict[tuple[str, bytes], list[UUID]] = {}
         for result in results:
             by_patch.setdefault((result.task, result.patch), []).append(result.rollout)
         with ThreadPoolExecutor(self._jobs, "run-tests") as pool:
-            before = self._before(pool, {task for task, _ in by_patch}, stop)
-            futures = {
-                pool.submit(self._count, task, patch, before.get(task), stop): rollouts
-                for (task, patch), rollouts in by_patch.items()
-            }
-            for future in as_completed(futures):
-                if counts := future.result():
-                    yield from ((rollout, counts) for rollout in futures[future])
+            try:
+                before = self._before(pool, {task for task, _ in by_patch}, stop)
+                futures = {
+                    pool.submit(self._count, task, patch, before.get(task), stop): rollouts
+                    for (task, patch), rollouts in by_patch.items()
+                }
+                for future in as_completed(futures):
+                    if counts := future.result():
+                        yield from ((rollout, counts) for rollout in futures[future])
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def _before(
         self, pool: ThreadPoolExecutor, tasks: set[str], stop: threading.Event

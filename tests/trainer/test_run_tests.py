@@ -1,16 +1,19 @@
 """The execution-based verifier end to end: an agent writes the tests in a real sandbox, patches run against them in others."""
 
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import UUID
+from types import SimpleNamespace
+from uuid import UUID, uuid4
 
 import pytest
 import tomli_w
 
-from sandbox.base import SandboxLabels
+from sandbox.base import SandboxLabels, SandboxSpec
 from sandbox.bubblewrap.backend import BubblewrapBackend
+from sandbox.bubblewrap.sandbox import BubblewrapSandbox
 from sandbox.grading.counts import Counts
 from sandbox.grading.open_tests import Before, OpenTests
 from sandbox.limits import Limits
@@ -126,6 +129,37 @@ def test_a_patch_is_counted_by_what_holds_after_it(
 ) -> None:
     tests = open_tests(task, backend)
     assert tests.count(change, BEFORE) == expected
+
+
+class CountedBackend(BubblewrapBackend):
+    """Counts the sandboxes that it makes."""
+
+    num_made = 0
+
+    def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
+        self.num_made += 1
+        return super().create(spec)
+
+
+def test_when_the_caller_wants_no_more_no_further_patch_is_begun(task: Task) -> None:
+    results = [
+        SimpleNamespace(task=task.task_id, patch=patch(f"return number + {n}"), rollout=uuid4())
+        for n in range(40)
+    ]
+    config = parse_evaluation(
+        {
+            "rollout": {"max_response_tokens": 2048, "max_prompt_tokens": 1024},
+            "sandbox": {"concurrency": 1},
+        }
+    )
+    backend = CountedBackend()
+    counted = run_tests.Counter(config, {task.task_id: task}, {}, backend).run(
+        results, threading.Event()
+    )
+    assert next(counted)[1] == Counts(1, 0)
+    counted.close()
+    assert backend.num_made < len(results)
+    backend.close()
 
 
 def writes(script: str) -> Script:
