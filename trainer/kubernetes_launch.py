@@ -37,7 +37,7 @@ LAST_WORDS_S = 120.0
 NODE_LOST_S = 120.0
 """So long after its grace a pod is on a node that does not answer; its ranks have ended for want of the others."""
 AWAY_S = 600.0
-"""How long the removal of pods is tried again while the API server is away; a worker may kill this process before."""
+"""How long making and removing pods is tried again while the API server is away; a worker may kill this process before."""
 BUSY = (409, 429)
 """Statuses of a server that settles a conflict or has too much to do."""
 KILLED = 128
@@ -86,9 +86,9 @@ def launch(
     remove(pods, api)
     said_before = last_word(pods.run_dir)
     try:
-        api.call("POST", api.path("services"), body=pods.service())
+        _create(api, "services", pods.service(), stopping)
         for pod in pods.pods(arguments):
-            api.call("POST", api.path("pods"), body=pod)
+            _create(api, "pods", pod, stopping)
         log.info("%d pods in namespace %s: %s", pods.num_nodes, pods.namespace, pods.name)
         found = _until_ended(pods, api, stopping)
     finally:
@@ -123,14 +123,27 @@ def remove(pods: TrainingPods, api: Api) -> None:
             raise
 
 
-def _patiently(call: Callable[[], Result]) -> Result:
-    """Again and again while the API server is away. Raises ApiError."""
+def _create(api: Api, kind: str, body: Json, stopping: Callable[[], bool]) -> None:
+    """What is there already was made by a call whose answer was lost, for `remove` came before. Raises ApiError."""
+
+    def create() -> None:
+        try:
+            api.call("POST", api.path(kind), body=body)
+        except ApiError as error:
+            if not error.exists:
+                raise
+
+    _patiently(create, stopping)
+
+
+def _patiently(call: Callable[[], Result], stopping: Callable[[], bool] = lambda: False) -> Result:
+    """Again and again while the API server is away and the run is not stopping. Raises ApiError."""
     until = time.monotonic() + AWAY_S
     while True:
         try:
             return call()
         except ApiError as error:
-            if not _is_away(error) or time.monotonic() > until:
+            if not _is_away(error) or stopping() or time.monotonic() > until:
                 raise
             log.warning("%s", error)
         time.sleep(LOOK_EVERY_S)

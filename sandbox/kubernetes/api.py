@@ -53,6 +53,11 @@ class ApiError(SandboxError):
         super().__init__(f"{what}: {status or 'no answer'}: {message}")
         self.status, self.message = status, message
 
+    @property
+    def exists(self) -> bool:
+        """An object of that name is there. Other conflicts (409) are of two writers at once, say of a quota, and pass."""
+        return self.status == 409 and "already exists" in self.message
+
 
 class Api:
     """One API server and namespace; thread-safe."""
@@ -123,9 +128,9 @@ class Api:
             try:
                 return self._once(method, path, query, body)
             except ApiError as error:
-                if _exists(error) and method == "POST" and attempt:
+                if error.exists and method == "POST" and attempt:
                     return self._once("GET", f"{path}/{_name_of(body)}", None, None)
-                if attempt == _ATTEMPTS - 1 or _exists(error) or not self._passes(error.status):
+                if attempt == _ATTEMPTS - 1 or error.exists or not self._passes(error.status):
                     raise
                 log.warning("%s %s: attempt %d: %s", method, path, attempt + 1, error)
             time.sleep(_FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))
@@ -200,11 +205,6 @@ class Api:
 
 def _name_of(body: Json | None) -> str:
     return str(body["metadata"]["name"]) if body else ""
-
-
-def _exists(error: ApiError) -> bool:
-    """Other conflicts (409) are of two writers at once, say of a quota, and pass."""
-    return error.status == 409 and "already exists" in error.message
 
 
 def _message(data: bytes) -> str:

@@ -70,7 +70,9 @@ class StandInCluster:
     """Names of all pods that ever were."""
     port: int = 0
     refusals: list[int] = field(default_factory=list)
-    """Statuses of the next answers, whatever is asked."""
+    """Statuses of the next answers to what asks or removes."""
+    creation_refusals: list[int] = field(default_factory=list)
+    """Statuses of the next answers to what makes."""
 
     def create_pod(self, body: Json) -> None:
         name = body["metadata"]["name"]
@@ -128,20 +130,26 @@ def serving(cluster: StandInCluster, kubeconfig: Path) -> Iterator[None]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            name = body["metadata"]["name"]
+            if self.refused(cluster.creation_refusals):
+                return
+            if name in (cluster.pods if self.path.endswith("/pods") else cluster.services):
+                self.answer(409, {"message": f'"{name}" already exists'})
+                return
             if self.path.endswith("/pods"):
                 cluster.create_pod(body)
             else:
-                cluster.services[body["metadata"]["name"]] = body
+                cluster.services[name] = body
             self.answer(201, body)
 
         def do_GET(self) -> None:
-            if self.refused():
+            if self.refused(cluster.refusals):
                 return
             pods = cluster.selected(urlsplit(self.path).query)
             self.answer(200, {"items": [pod.body | {"status": pod.status()} for pod in pods]})
 
         def do_DELETE(self) -> None:
-            if self.refused():
+            if self.refused(cluster.refusals):
                 return
             path = urlsplit(self.path)
             if path.path.endswith("/pods"):
@@ -151,9 +159,9 @@ def serving(cluster: StandInCluster, kubeconfig: Path) -> Iterator[None]:
                 found = cluster.services.pop(path.path.rpartition("/")[2], None)
                 self.answer(200 if found else 404, {"message": "not found"})
 
-        def refused(self) -> bool:
-            if cluster.refusals:
-                self.answer(cluster.refusals.pop(0), {"message": "away"})
+        def refused(self, statuses: list[int]) -> bool:
+            if statuses:
+                self.answer(statuses.pop(0), {"message": "away"})
                 return True
             return False
 

@@ -221,6 +221,33 @@ def test_the_removal_of_pods_ends_with_an_error_of_ours_at_once_and_of_the_serve
         kubernetes_launch.remove(pods, api)
 
 
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("status", [503, 429, 409])
+def test_pods_are_made_though_the_api_server_is_away_for_longer_than_a_call(
+    cluster: StandInCluster, api: Api, run: Run, status: int
+) -> None:
+    pods = TrainingPods(run_dir=run.folder, template=template(run), num_nodes=2)
+    pods.template["spec"]["containers"][0]["command"] = ["true"]
+    # made by a call whose answer was lost
+    kubernetes_launch._create(api, "services", pods.service(), lambda: False)
+    kubernetes_launch._create(api, "services", pods.service(), lambda: False)
+    cluster.creation_refusals = [status] * 15
+    kubernetes_launch.launch(pods, api, [], lambda: False)
+    names = [pod["metadata"]["name"] for pod in pods.pods([])]
+    assert (cluster.made, cluster.creation_refusals) == (names, [])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stop_ends_the_making_of_pods_while_the_api_server_is_away(
+    cluster: StandInCluster, api: Api, run: Run
+) -> None:
+    pods = TrainingPods(run_dir=run.folder, template=template(run), num_nodes=2)
+    cluster.creation_refusals = [503] * 10_000
+    with pytest.raises(ApiError, match="503: away"):
+        kubernetes_launch.launch(pods, api, [], lambda: len(cluster.creation_refusals) < 9_980)
+    assert cluster.made == []
+
+
 def test_pods_are_the_template_with_a_place_in_the_run() -> None:
     """The one that is shipped."""
     template = read_template(DEPLOY / "pod.yaml")
