@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pytest
 
-from benchmarks.ablation import CELLS, cell_config, read_summaries, run_cell, write_report
+from benchmarks.ablation import CELLS, EQUAL, cell_config, read_summaries, run_cell, write_report
 from benchmarks.ablation_report import ALL_SEVEN, plot, rows, simultaneous_intervals, table
 from tests.trainer.tiny_model import make_tiny_model
 from trainer.events import EVENTS_FILE, Resumed, read_events
@@ -61,9 +61,19 @@ def test_intervals_are_those_of_dunnetts_table() -> None:
     """Two cells and a control with three runs each: 2.86 standard errors (his table for 6 degrees of freedom)."""
     rates = {ALL_SEVEN: [0.2, 0.4, 0.3], "a": [0.5, 0.3, 0.4], "b": [0.1, 0.3, 0.2]}
     half = 2.86 * 0.1 * math.sqrt(2 / 3)
-    found = simultaneous_intervals(rates)
+    found = simultaneous_intervals(rates, [ALL_SEVEN])
     assert found["a"] == pytest.approx((0.1, 0.1 - half, 0.1 + half), abs=0.001)
     assert found["b"] == pytest.approx((-0.1, -0.1 - half, -0.1 + half), abs=0.001)
+
+
+def test_runs_that_are_equal_in_effect_are_one_control() -> None:
+    """One cell beside a control of six: Student's t with 7 degrees of freedom, 2.365."""
+    rates = {ALL_SEVEN: [0.2, 0.4, 0.3], "a": [0.3, 0.2, 0.4], "b": [0.1, 0.3, 0.2]}
+    half = 2.365 * math.sqrt(0.06 / 7) * math.sqrt(1 / 3 + 1 / 6)
+    found = simultaneous_intervals(rates, [ALL_SEVEN, "a"])
+    assert found == {"b": pytest.approx((-0.1, -0.1 - half, -0.1 + half), abs=0.001)}
+    assert simultaneous_intervals(rates | {"a": [0.3, 0.2]}, [ALL_SEVEN, "a"]) == {}
+    assert set(EQUAL) < set(CELLS)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +101,7 @@ def test_what_lacks_seeds_has_a_difference_and_neither_interval_nor_verdict() ->
 
 def test_what_is_not_measured_says_so() -> None:
     lines = table([], list(CELLS)).splitlines()[2:]
-    assert lines == [f"| {cell} | – | – | – | – | – | not measured yet |" for cell in CELLS]
+    assert lines == [f"| {cell} | – | – | – | – | – | not measured yet | – |" for cell in CELLS]
     assert plot([], list(CELLS)).count("not measured yet") == len(CELLS) - 1
 
 
