@@ -32,6 +32,7 @@ LOOK_EVERY_S = 0.3
 LAST_WORDS_S = 5.0
 """How long a rank that lost its peers waits for the reason before it gives none."""
 THREAD_END_S = 5.0
+"""How long a rank that leaves waits for its threads: the store answers or refuses by then, but where its machine is silent."""
 ABORT_AFTER_S = 60.0
 """Beyond this a rank whose peer failed is stuck in a collective that no error can end."""
 PEER_GONE = r"(?i)gloo|nccl|connection (closed|reset)|broken pipe"
